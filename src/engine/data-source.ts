@@ -1,0 +1,84 @@
+import { DataSource, type DataSourceOptions, getMetadataArgsStorage } from "typeorm"
+import { GuidDataSource } from "../columns/adapt-guids"
+import { DatabaseUnavailableError } from "../errors"
+import { parseDatabaseUri } from "../settings/database-uri"
+import { assertDriverInstalled } from "../settings/driver-package"
+import { hideDataSourceSecrets, hideSecrets } from "../settings/hide-secrets"
+import { redactUri } from "../settings/redact-uri"
+import { failureKind } from "./failure-kind"
+import { unavailable } from "./pool"
+
+/** Any of TypeORM's options, of whichever database, for laying over those that a URI gives. */
+export type DataSourceOverrides = { readonly [Name in AllOptionNames]?: OptionType<Name> }
+
+type AllOptionNames = DataSourceOptions extends infer One ? (One extends unknown ? keyof One : never) : never
+type OptionType<Name> = DataSourceOptions extends infer One
+  ? One extends unknown
+    ? Name extends keyof One
+      ? One[Name]
+      : never
+    : never
+  : never
+
+/**
+ * Makes and initialises a new `DataSource` from a URI, with the recommended settings: every `@Entity()` class imported by
+ * then, WAL on SQLite files, a limit on the time to connect. The caller owns it and destroys it.
+ * @param database a URI, or TypeORM's own options
+ * @param options laid over those of the URI
+ * @throws {DatabaseUriError} where the URI cannot be understood
+ * @throws {DriverNotInstalledError} where the database's driver package is missing
+ * @throws {DatabaseUnavailableError} where the database cannot be reached or refuses; nothing is left open
+ */
+export async function createDataSource(
+  database: string | DataSourceOptions,
+  options: DataSourceOverrides = {},
+): Promise<DataSource> {
+  return initialize(buildDataSource(database, options))
+}
+
+/** Makes the `DataSource` without connecting. */
+export function buildDataSource(database: string | DataSourceOptions, options: DataSourceOverrides): DataSource {
+  const given = typeof database === "string" ? parseDatabaseUri(database) : database
+  assertDriverInstalled(given.type)
+  const merged = { ...recommended(given), ...given, ...options } as DataSourceOptions
+  return new GuidDataSource(hideSecrets(merged.entities === undefined ? { ...merged, entities: importedEntities() } : merged))
+}
+
+/** @throws {DatabaseUnavailableError} as `createDataSource` */
+export async function initialize(dataSource: DataSource): Promise<DataSource> {
+  try {
+    await dataSource.initialize()
+  } catch (error) {
+    if (error instanceof DatabaseUnavailableError || failureKind(error) !== "unavailable") throw error
+    throw unavailable(describeDataSource(dataSource), error)
+  }
+  return hideDataSourceSecrets(dataSource)
+}
+
+/** @returns type and place of the database, without secrets */
+export function describeDataSource(dataSource: DataSource): string {
+  const { type, url, host, port, database } = dataSource.options as DataSourceOptions & Record<string, unknown>
+  if (typeof url === "string") return redactUri(url)
+  if (type === "better-sqlite3") return `SQLite file ${String(database)}`
+  return `${type} at ${host ?? "localhost"}${port ? `:${port}` : ""}, database ${database ?? "(default)"}`
+}
+
+function recommended(given: DataSourceOptions): object {
+  switch (given.type) {
+    case "postgres":
+      return { connectTimeoutMS: 10_000 }
+    case "mysql":
+    case "mariadb":
+      return { connectTimeout: 10_000 }
+    case "better-sqlite3":
+      return given.database === ":memory:" || given.database === "" ? {} : { enableWAL: true }
+    default:
+      return {}
+  }
+}
+
+/** Classes only: an `EntitySchema` is not in TypeORM's list. */
+function importedEntities(): (() => void)[] {
+  const targets = getMetadataArgsStorage().tables.map((table) => table.target)
+  return [...new Set(targets.filter((target) => typeof target === "function"))] as (() => void)[]
+}

@@ -1,0 +1,319 @@
+import { type DataSource, QueryResult } from "typeorm"
+import { DatabaseUnavailableError, SessionOptionsError } from "../errors"
+import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
+import { failureKind } from "./failure-kind"
+import { acquireFromPool } from "./pool"
+import { type DriverQueryConstructor, type PrefixedQueryConstructor, prefixedQuery } from "./postgres-query"
+import { Slots } from "./slots"
+import { isPlainSelect } from "./statement"
+
+type Callback = (error: Error | undefined, result: unknown) => void
+
+interface PostgresResult {
+  readonly command?: string
+  readonly rows: unknown[]
+  readonly rowCount: number | null
+}
+
+/** The part of a pg client that is used; `getTransactionStatus` came with pg 8.18. */
+interface PostgresClient {
+  query(text: string, values: readonly unknown[] | undefined, callback: Callback): void
+  query(query: object): unknown
+  on(event: "error" | "end", listener: () => void): void
+  getTransactionStatus?(): string | null
+  readonly processID?: number
+}
+
+type Release = (broken?: boolean) => void
+
+interface PostgresPool {
+  readonly options: { readonly max: number }
+  readonly totalCount: number
+}
+
+/** The part of TypeORM 1.1.1's `PostgresDriver` and `CockroachDriver` that is used. */
+interface PostgresDriver {
+  readonly master: PostgresPool
+  readonly slaves: readonly PostgresPool[]
+  readonly isReplicated: boolean
+  readonly postgres: { readonly Query?: DriverQueryConstructor }
+  obtainMasterConnection(): Promise<[PostgresClient, Release]>
+  obtainSlaveConnection(): Promise<[PostgresClient, Release]>
+  loadStreamDependency(): new (text: string, parameters: readonly unknown[] | undefined) => NodeJS.ReadableStream
+}
+
+class PostgresConnection implements Connection {
+  isAlive = true
+  hasBegun = false
+  #release: Release | undefined
+
+  constructor(
+    readonly client: PostgresClient,
+    private readonly engine: PostgresEngine,
+  ) {
+    // A client without a listener would end the process when its socket dies.
+    const lost = () => {
+      this.isAlive = false
+    }
+    client.on("error", lost)
+    client.on("end", lost)
+  }
+
+  get isAborted(): boolean | undefined {
+    const status = this.client.getTransactionStatus?.()
+    return status == null ? undefined : status !== "T"
+  }
+
+  checkOut(release: Release): this {
+    this.#release = release
+    this.hasBegun = false
+    return this
+  }
+
+  async execute(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<QueryResult> {
+    try {
+      return toQueryResult(await this.#send(text, parameters, prefix))
+    } catch (error) {
+      if (isFatal(error)) this.isAlive = false
+      // An error that the client found by itself (a value that cannot be encoded) comes before the server's answer to what
+      // was already sent; the status is known only after it.
+      else if (this.isAlive && !isServerError(error)) await this.#awaitStatus()
+      throw error
+    }
+  }
+
+  isPlainRead(text: string): boolean {
+    return isPlainSelect(text)
+  }
+
+  async commit(): Promise<boolean> {
+    const { command } = await this.#control("COMMIT")
+    return command !== "ROLLBACK"
+  }
+
+  async rollback(): Promise<void> {
+    await this.#control("ROLLBACK")
+  }
+
+  async stream(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<NodeJS.ReadableStream> {
+    const QueryStream = this.engine.driver.loadStreamDependency()
+    if (prefix.length > 0) {
+      await this.#control(prefix.join(";"))
+      this.hasBegun = true
+    }
+    const stream = new QueryStream(text, parameters)
+    this.client.query(stream)
+    return stream
+  }
+
+  async cancel(): Promise<void> {
+    await this.engine.cancel(this.client)
+  }
+
+  release(broken: boolean): void {
+    const release = this.#release
+    this.#release = undefined
+    release?.(broken || !this.isAlive)
+  }
+
+  async #send(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<PostgresResult | PostgresResult[]> {
+    if (prefix.length === 0) return this.#plain(text, parameters)
+    const { Prefixed } = this.engine
+    const mayHoldSeveral = text.includes(";") && !parameters?.length
+    if (Prefixed && !mayHoldSeveral) return this.#prefixed(Prefixed, text, parameters, prefix)
+    await this.#control(prefix.join(";"))
+    this.hasBegun = true
+    return this.#plain(text, parameters)
+  }
+
+  #plain(text: string, parameters: readonly unknown[] | undefined): Promise<PostgresResult | PostgresResult[]> {
+    return new Promise((resolve, reject) => {
+      this.client.query(text, parameters, (error, result) => {
+        if (error) reject(error)
+        else resolve(result as PostgresResult)
+      })
+    })
+  }
+
+  #prefixed(
+    Prefixed: PrefixedQueryConstructor,
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<PostgresResult> {
+    return new Promise((resolve, reject) => {
+      const query = new Prefixed(prefix, text, parameters, (error, result) => {
+        if (query.prefixCompleted > 0) this.hasBegun = true
+        if (error) reject(error)
+        else resolve(result as PostgresResult)
+      })
+      this.client.query(query)
+    })
+  }
+
+  async #awaitStatus(): Promise<void> {
+    try {
+      await this.#control("")
+    } catch {
+      // Its only use is to wait; where it fails, `isAlive` or the status says so.
+    }
+    if (this.client.getTransactionStatus?.() !== "I") this.hasBegun = true
+  }
+
+  #control(text: string): Promise<PostgresResult> {
+    return new Promise((resolve, reject) => {
+      this.client.query(text, undefined, (error, result) => {
+        if (error && isFatal(error)) this.isAlive = false
+        if (error) reject(error)
+        else resolve(result as PostgresResult)
+      })
+    })
+  }
+}
+
+/** PostgreSQL and CockroachDB: the driver's pool behind a queue that a waiter can leave. */
+export class PostgresEngine implements Engine {
+  readonly driver: PostgresDriver
+  readonly Prefixed: PrefixedQueryConstructor | undefined
+  readonly #primary: Slots
+  readonly #replicas: Slots | undefined
+  readonly #connections = new WeakMap<PostgresClient, PostgresConnection>()
+
+  constructor(readonly dataSource: DataSource) {
+    this.driver = dataSource.driver as unknown as PostgresDriver
+    const { Query } = this.driver.postgres
+    this.Prefixed = Query && "prepare" in Query.prototype ? prefixedQuery(Query) : undefined
+    this.#primary = new Slots(this.driver.master.options.max, "connection")
+    if (this.driver.slaves.length > 0) {
+      this.#replicas = new Slots(
+        this.driver.slaves.reduce((sum, pool) => sum + pool.options.max, 0),
+        "replica connection",
+      )
+    }
+  }
+
+  get waiting(): number {
+    return this.#primary.waiting + (this.#replicas?.waiting ?? 0)
+  }
+
+  acquire(request: AcquireRequest): Promise<Connection> {
+    const onReplica = request.onReplica && this.#replicas !== undefined
+    const slots = onReplica && this.#replicas ? this.#replicas : this.#primary
+    return acquireFromPool(request, slots, {
+      open: () => (onReplica ? this.driver.obtainSlaveConnection() : this.driver.obtainMasterConnection()),
+      wrap: ([client, release], done) => {
+        let connection = this.#connections.get(client)
+        if (connection === undefined) {
+          connection = new PostgresConnection(client, this)
+          this.#connections.set(client, connection)
+        }
+        return connection.checkOut((broken) => {
+          release(broken)
+          done()
+        })
+      },
+      discard: ([, release]) => release(),
+      describe: () => describeTarget(this.dataSource),
+    })
+  }
+
+  begin(options: BeginOptions): readonly string[] {
+    let begin = "BEGIN"
+    if (options.isolation) begin += ` ISOLATION LEVEL ${options.isolation}`
+    if (options.readOnly) begin += " READ ONLY"
+    const statements = [begin]
+    if (options.timeoutMs !== undefined) statements.push(`SET LOCAL statement_timeout = ${options.timeoutMs}`)
+    for (const [name, value] of Object.entries(options.variables ?? {})) {
+      statements.push(`SELECT set_config(${quote(name)}, ${quote(value)}, true)`)
+    }
+    return statements
+  }
+
+  validate(options: BeginOptions): void {
+    const supported: readonly string[] = this.dataSource.driver.supportedIsolationLevels ?? []
+    if (options.isolation && !supported.includes(options.isolation)) {
+      throw new SessionOptionsError(
+        `isolation "${options.isolation}" is not one of ${supported.join(", ")}, which this database supports.`,
+      )
+    }
+  }
+
+  stats(): PoolStats {
+    const pools = [this.driver.master, ...this.driver.slaves]
+    return {
+      size: pools.reduce((sum, pool) => sum + pool.totalCount, 0),
+      max: pools.reduce((sum, pool) => sum + pool.options.max, 0),
+    }
+  }
+
+  close(): void {}
+
+  async cancel(client: PostgresClient): Promise<void> {
+    if (client.processID === undefined) return
+    // The pool's clients may all be busy, so the request goes over a connection of its own.
+    const { Client } = this.driver.postgres as unknown as {
+      Client: new (options: object) => {
+        connect(): Promise<void>
+        query(text: string, values: unknown[]): Promise<unknown>
+        end(): Promise<void>
+        on(event: "error", listener: () => void): void
+      }
+    }
+    const canceller = new Client((this.driver.master as unknown as { options: object }).options)
+    canceller.on("error", () => undefined)
+    try {
+      await canceller.connect()
+      await canceller.query("SELECT pg_cancel_backend($1)", [client.processID])
+    } catch (error) {
+      throw new DatabaseUnavailableError("The running statement could not be cancelled.", { cause: error })
+    } finally {
+      await canceller.end().catch(() => undefined)
+    }
+  }
+}
+
+function toQueryResult(raw: PostgresResult | PostgresResult[]): QueryResult {
+  const result = new QueryResult()
+  // Several statements in one text: TypeORM hands their results on as they are, too.
+  if (Array.isArray(raw)) {
+    result.raw = raw.map((one) => one.rows)
+    return result
+  }
+  result.records = raw.rows
+  if (raw.rowCount !== null) result.affected = raw.rowCount
+  result.raw = raw.command === "DELETE" || raw.command === "UPDATE" ? [raw.rows, raw.rowCount] : raw.rows
+  return result
+}
+
+function isServerError(error: unknown): boolean {
+  return error instanceof Error && "severity" in error
+}
+
+/** After FATAL or PANIC the server ends the connection, whatever the socket says yet. */
+function isFatal(error: unknown): boolean {
+  if (!(error instanceof Error)) return false
+  if ("severity" in error) return error.severity === "FATAL" || error.severity === "PANIC"
+  return failureKind(error) === "unavailable"
+}
+
+function quote(value: string): string {
+  const doubled = value.replaceAll("'", "''")
+  return value.includes("\\") ? ` E'${doubled.replaceAll("\\", "\\\\")}'` : `'${doubled}'`
+}
+
+function describeTarget(dataSource: DataSource): string {
+  const { host, port, database } = dataSource.options as { host?: string; port?: number; database?: string }
+  return `${dataSource.options.type} at ${host ?? "localhost"}:${port ?? 5432}, database ${database ?? "(default)"}`
+}

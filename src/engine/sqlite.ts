@@ -1,0 +1,327 @@
+import { setTimeout as sleep } from "node:timers/promises"
+import { type DataSource, QueryResult, TypeORMError } from "typeorm"
+import { SessionOptionsError } from "../errors"
+import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
+import { codeOf, failureKind } from "./failure-kind"
+import { unavailable } from "./pool"
+import { Slots } from "./slots"
+
+interface Statement {
+  readonly reader: boolean
+  readonly readonly: boolean
+  all(...parameters: unknown[]): unknown[]
+  run(...parameters: unknown[]): { changes: number; lastInsertRowid: number | bigint }
+}
+
+/** The part of a better-sqlite3 database that is used. */
+interface Handle {
+  readonly open: boolean
+  readonly inTransaction: boolean
+  prepare(text: string): Statement
+  pragma(text: string): unknown
+  close(): void
+}
+
+/** The part of TypeORM 1.1.1's `BetterSqlite3Driver` that is used; `createDatabaseConnection` is protected there. */
+interface SqliteDriver {
+  readonly databaseConnection: Handle
+  readonly attachedDatabases: Readonly<Record<string, { attachHandle: string; attachFilepathAbsolute: string }>>
+  createDatabaseConnection(): Promise<Handle>
+}
+
+const STATEMENT_CACHE = 200
+const IDLE_HANDLE_MS = 30_000
+const DEFAULT_READERS = 10
+
+class SqliteConnection implements Connection {
+  hasBegun = false
+  readonly #statements = new Map<string, Statement>()
+  #request: AcquireRequest | undefined
+  #readOnly = false
+
+  constructor(
+    readonly client: Handle,
+    private readonly engine: SqliteEngine,
+  ) {}
+
+  get isAlive(): boolean {
+    return this.client.open
+  }
+
+  /** SQLite goes on after a failed statement, except where it rolled back by itself (a full disk, `ON CONFLICT ROLLBACK`). */
+  get isAborted(): boolean | undefined {
+    return this.hasBegun && !this.client.inTransaction ? true : undefined
+  }
+
+  checkOut(request: AcquireRequest): this {
+    this.#request = request
+    this.hasBegun = false
+    return this
+  }
+
+  async execute(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<QueryResult> {
+    const request = this.#held()
+    if (prefix.length > 0) {
+      if (!this.hasBegun) await this.#begin(text, prefix)
+      else for (const statement of prefix) this.#run(statement)
+    }
+    const statement = this.#prepare(text)
+    if (!statement.readonly) await this.engine.lock(request)
+    return this.#retryWhileBusy(() => toQueryResult(statement, parameters))
+  }
+
+  isPlainRead(text: string): boolean {
+    try {
+      const statement = this.#prepare(text)
+      return statement.readonly && statement.reader
+    } catch {
+      // The statement itself will fail with the same error, where it can be reported.
+      return false
+    }
+  }
+
+  async commit(): Promise<boolean> {
+    if (!this.client.inTransaction) return false
+    await this.#retryWhileBusy(() => this.#run("COMMIT"))
+    return true
+  }
+
+  async rollback(): Promise<void> {
+    if (this.client.inTransaction) this.#run("ROLLBACK")
+  }
+
+  async stream(): Promise<NodeJS.ReadableStream> {
+    throw new TypeORMError("The SQLite driver has no result streams: read in pages, or use another database.")
+  }
+
+  async cancel(): Promise<void> {}
+
+  release(broken: boolean): void {
+    const request = this.#held()
+    this.#request = undefined
+    if (this.client.open) {
+      if (this.client.inTransaction) this.#run("ROLLBACK")
+      if (this.#readOnly) this.client.pragma("query_only = 0")
+    }
+    this.#readOnly = false
+    this.engine.checkIn(this, request, broken)
+  }
+
+  #held(): AcquireRequest {
+    if (this.#request === undefined) throw new SessionOptionsError("A released SQLite connection was used.")
+    return this.#request
+  }
+
+  /**
+   * A reader whose first statement writes takes the write lock before its snapshot, so that the snapshot cannot be stale.
+   * @see SQLite "Write-Ahead Logging", 2.2 "Concurrency", and "Transaction", 2.1 "BUSY_SNAPSHOT"
+   */
+  async #begin(text: string, prefix: readonly string[]): Promise<void> {
+    const request = this.#held()
+    if (!request.asWriter && !this.#prepare(text).readonly) await this.engine.lock(request)
+    await this.#retryWhileBusy(() => this.#run(prefix[0] ?? ""))
+    this.hasBegun = true
+    for (const statement of prefix.slice(1)) {
+      if (statement === QUERY_ONLY) {
+        this.#readOnly = true
+        this.client.pragma("query_only = 1")
+      } else this.#run(statement)
+    }
+  }
+
+  #run(text: string): void {
+    this.#prepare(text).run()
+  }
+
+  #prepare(text: string): Statement {
+    const known = this.#statements.get(text)
+    if (known !== undefined) return known
+    const statement = this.client.prepare(text)
+    if (this.#statements.size >= STATEMENT_CACHE) {
+      const [oldest = ""] = this.#statements.keys()
+      this.#statements.delete(oldest)
+    }
+    this.#statements.set(text, statement)
+    return statement
+  }
+
+  /** Another process may hold the file. SQLite's own busy timeout would stop the event loop, so it is 0 here. */
+  async #retryWhileBusy<T>(attempt: () => T): Promise<T> {
+    const request = this.#held()
+    const deadline = performance.now() + request.timeoutMs
+    for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, 50)) {
+      try {
+        return attempt()
+      } catch (error) {
+        const code = codeOf(error)
+        if (code !== "SQLITE_BUSY" && code !== "SQLITE_BUSY_RECOVERY") throw error
+        if (performance.now() + waitMs > deadline) throw error
+      }
+      await sleep(waitMs)
+    }
+  }
+}
+
+const QUERY_ONLY = "PRAGMA query_only = 1"
+
+/**
+ * SQLite through better-sqlite3. TypeORM's driver shares one handle between all query runners; here a file database has one
+ * handle for each reading session and one for the session that holds the write lock. An in-memory database has only the
+ * handle of its `DataSource`, and sessions take turns.
+ */
+export class SqliteEngine implements Engine {
+  readonly #driver: SqliteDriver
+  readonly #isMemory: boolean
+  readonly #readers: Slots
+  readonly #writer: Slots
+  readonly #locked = new Set<AcquireRequest>()
+  readonly #idle: { connection: SqliteConnection; since: number }[] = []
+  #size = 0
+  #shared: SqliteConnection | undefined
+  #sweep: NodeJS.Timeout | undefined
+  #closed = false
+
+  constructor(readonly dataSource: DataSource) {
+    this.#driver = dataSource.driver as unknown as SqliteDriver
+    const { database, poolSize } = dataSource.options as { database: string; poolSize?: number }
+    this.#isMemory = database === ":memory:" || database === ""
+    this.#readers = new Slots(this.#isMemory ? 1 : (poolSize ?? DEFAULT_READERS), "connection")
+    this.#writer = new Slots(1, "write lock")
+  }
+
+  get waiting(): number {
+    return this.#readers.waiting + this.#writer.waiting
+  }
+
+  async acquire(request: AcquireRequest): Promise<Connection> {
+    const slots = this.#slotsFor(request)
+    if (!slots.tryAcquire(request.owner)) await slots.acquire(request)
+    try {
+      if (slots === this.#writer) this.#locked.add(request)
+      return (await this.#handle()).checkOut(request)
+    } catch (error) {
+      this.#locked.delete(request)
+      slots.release(request.owner)
+      throw failureKind(error) === "unavailable" ? unavailable(`SQLite file ${this.#file()}`, error) : error
+    }
+  }
+
+  begin(options: BeginOptions): readonly string[] {
+    const statements = [options.asWriter && !options.readOnly ? "BEGIN IMMEDIATE" : "BEGIN"]
+    if (options.readOnly) statements.push(QUERY_ONLY)
+    return statements
+  }
+
+  validate(options: BeginOptions): void {
+    if (options.isolation && options.isolation !== "SERIALIZABLE" && options.isolation !== "READ UNCOMMITTED") {
+      throw new SessionOptionsError(
+        `isolation "${options.isolation}" is not one of SERIALIZABLE, READ UNCOMMITTED, which SQLite supports; ` +
+          "its transactions are always serializable.",
+      )
+    }
+    if (options.variables) {
+      throw new SessionOptionsError("variables need PostgreSQL or CockroachDB; SQLite has no settings of a transaction.")
+    }
+  }
+
+  stats(): PoolStats {
+    if (this.#isMemory) return { size: 1, max: 1 }
+    return { size: this.#size, max: this.#readers.max + this.#writer.max }
+  }
+
+  close(): void {
+    this.#closed = true
+    clearInterval(this.#sweep)
+    this.#sweep = undefined
+    for (const { connection } of this.#idle.splice(0)) this.#end(connection)
+  }
+
+  /**
+   * Waits for the database's one write lock; nothing to do where the request holds it.
+   * @throws {AcquireTimeoutError}
+   */
+  async lock(request: AcquireRequest): Promise<void> {
+    if (this.#isMemory || this.#locked.has(request)) return
+    if (!this.#writer.tryAcquire(request.owner)) await this.#writer.acquire(request)
+    this.#locked.add(request)
+  }
+
+  checkIn(connection: SqliteConnection, request: AcquireRequest, broken: boolean): void {
+    if (!this.#isMemory) {
+      if (broken || this.#closed || !this.dataSource.isInitialized) this.#end(connection)
+      else this.#keep(connection)
+    }
+    if (this.#locked.delete(request)) this.#writer.release(request.owner)
+    this.#readers.release(request.owner)
+  }
+
+  #slotsFor(request: AcquireRequest): Slots {
+    return request.asWriter && !this.#isMemory ? this.#writer : this.#readers
+  }
+
+  async #handle(): Promise<SqliteConnection> {
+    if (this.#isMemory) {
+      this.#shared ??= new SqliteConnection(this.#driver.databaseConnection, this)
+      return this.#shared
+    }
+    const idle = this.#idle.pop()
+    if (idle) return idle.connection
+    const handle = await this.#driver.createDatabaseConnection()
+    try {
+      handle.pragma("busy_timeout = 0")
+      for (const { attachFilepathAbsolute, attachHandle } of Object.values(this.#driver.attachedDatabases)) {
+        handle.prepare(`ATTACH ? AS "${attachHandle}"`).run(attachFilepathAbsolute)
+      }
+    } catch (error) {
+      handle.close()
+      throw error
+    }
+    this.#size++
+    return new SqliteConnection(handle, this)
+  }
+
+  #keep(connection: SqliteConnection): void {
+    this.#idle.push({ connection, since: performance.now() })
+    this.#sweep ??= setInterval(() => this.#endIdle(), IDLE_HANDLE_MS).unref()
+  }
+
+  #endIdle(): void {
+    const limit = performance.now() - IDLE_HANDLE_MS
+    while (this.#idle[0] && this.#idle[0].since < limit) {
+      const oldest = this.#idle.shift()
+      if (oldest) this.#end(oldest.connection)
+    }
+    if (this.#idle.length > 0) return
+    clearInterval(this.#sweep)
+    this.#sweep = undefined
+  }
+
+  #end(connection: SqliteConnection): void {
+    this.#size--
+    connection.client.close()
+  }
+
+  #file(): string {
+    return String((this.dataSource.options as { database: unknown }).database)
+  }
+}
+
+/** better-sqlite3 binds no booleans; TypeORM's own runner turns them into 0 and 1, too. */
+function toQueryResult(statement: Statement, parameters: readonly unknown[] | undefined): QueryResult {
+  const values = (parameters ?? []).map((value) => (typeof value === "boolean" ? Number(value) : value))
+  const result = new QueryResult()
+  if (statement.reader) {
+    const rows = statement.all(...values)
+    result.raw = rows
+    result.records = rows as Record<string, unknown>[]
+  } else {
+    const { changes, lastInsertRowid } = statement.run(...values)
+    result.affected = changes
+    result.raw = lastInsertRowid
+  }
+  return result
+}

@@ -1,0 +1,42 @@
+const cache = new Map<string, boolean>()
+const CACHE_LIMIT = 1_000
+
+/**
+ * Words that may stand in front of a parenthesis in a plain read: SQL's own, and functions that every supported database
+ * defines as free of side effects. A name that is not here may be anything, so a statement that calls it counts as a write.
+ */
+const HARMLESS_BEFORE_PARENTHESIS = new Set(
+  (
+    "select from where and or not in exists any all some on as by having union intersect except case when then else between " +
+    "like ilike is distinct values join using over partition filter limit offset cast " +
+    "count sum min max avg coalesce nullif greatest least lower upper length char_length trim ltrim rtrim substr substring " +
+    "replace abs round floor ceil ceiling concat concat_ws extract date strftime ifnull year month day"
+  ).split(" "),
+)
+
+const QUOTED = /'(?:[^'\\]|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`/g
+const FORBIDDEN = /;|--|\/\*|#|\$\$|\\|\binto\b|\bfor\b|\block\b|\bprocedure\b|:=/i
+const CALL = /([\p{L}_][\p{L}\p{N}_$.]*|["'`\]])\s*\(/giu
+
+/**
+ * Whether a statement is a plain `SELECT`: no locking clause, no `INTO`, and no function but the known harmless ones.
+ * Conservative: what it does not understand is no plain read. SQLite's own answer is exact and is used there instead.
+ */
+export function isPlainSelect(text: string): boolean {
+  const known = cache.get(text)
+  if (known !== undefined) return known
+  const answer = classify(text)
+  if (cache.size >= CACHE_LIMIT) cache.clear()
+  cache.set(text, answer)
+  return answer
+}
+
+function classify(text: string): boolean {
+  if (!/^\s*\(*\s*select\b/i.test(text)) return false
+  const bare = text.replace(QUOTED, (quoted) => (quoted[0] === "'" ? "''" : '""')).replace(/;\s*$/, "")
+  if (FORBIDDEN.test(bare)) return false
+  for (const [, name = ""] of bare.matchAll(CALL)) {
+    if (!HARMLESS_BEFORE_PARENTHESIS.has(name.toLowerCase())) return false
+  }
+  return true
+}

@@ -1,0 +1,33 @@
+import { QueryFailedError } from "typeorm"
+import { failureKind } from "../engine/failure-kind"
+import type { ResolvedSessionOptions } from "./options"
+import type { Session } from "./session"
+import { unitOf } from "./session"
+
+/**
+ * Gives `fn` a session and ends it: commits when `fn` resolves, rolls back when it rejects, closes in any case. Runs `fn`
+ * again, on a new session, after a serialization failure or deadlock, as often as `options.retries` says.
+ */
+export async function runManaged<T>(
+  open: () => Session | Promise<Session>,
+  options: ResolvedSessionOptions,
+  fn: (session: Session) => T | Promise<T>,
+): Promise<T> {
+  for (let retriesLeft = options.retries; ; retriesLeft--) {
+    const session = await open()
+    try {
+      const result = await fn(session)
+      if (options.commit === "manual") await session.close()
+      else await unitOf(session).complete()
+      return result
+    } catch (error) {
+      await session.close()
+      if (retriesLeft <= 0 || !isRetryable(error)) throw error
+    }
+  }
+}
+
+/** Whether the same work may succeed when it is done again from its begin. */
+export function isRetryable(error: unknown): boolean {
+  return error instanceof QueryFailedError && failureKind(error.driverError) === "serialization"
+}

@@ -1,0 +1,263 @@
+import { inspect } from "node:util"
+import { ContainerInstance } from "typedi"
+import { DataSource, type DataSourceOptions } from "typeorm"
+import { buildDataSource, type DataSourceOverrides, initialize } from "../engine/data-source"
+import { SessionMakerClosedError, SessionOptionsError } from "../errors"
+import { DatabaseSettings } from "../settings/database-settings"
+import { redactUri } from "../settings/redact-uri"
+import { Generation, type StartedDataSource } from "./generation"
+import { runManaged } from "./managed"
+import {
+  assertSessionOptions,
+  type ResolvedSessionOptions,
+  resolveSessionOptions,
+  SESSION_OPTION_NAMES,
+  type SessionOptions,
+} from "./options"
+import type { Session } from "./session"
+import type { Tally } from "./tally"
+import type { SessionContext } from "./unit-of-work"
+
+/** A URI, TypeORM's options, or a `DataSource` that was made elsewhere. */
+export type Database = string | DataSourceOptions | DataSource
+
+/** Session options as defaults, and TypeORM's `DataSourceOptions` laid over those of the URI. */
+export type SessionMakerOptions = SessionOptions & DataSourceOverrides
+
+/** What `maker.stats()` gives: numbers of this moment, and counts since the maker was made. */
+export interface SessionMakerStats {
+  /** sessions that are not closed */
+  readonly open: number
+  /** of these, those that hold a connection or wait for one */
+  readonly active: number
+  /** of these, those that have no transaction */
+  readonly idle: number
+  /** sessions in the queue for a connection */
+  readonly waiting: number
+  /** transactions committed */
+  readonly committed: number
+  /** transactions rolled back */
+  readonly rolledBack: number
+  /** transactions whose commit was refused, or whose connection was lost */
+  readonly failed: number
+  /** ms since the longest open transaction began; 0 where none is open */
+  readonly longestActiveMs: number
+  /** connections open now, and at most */
+  readonly pool: { readonly size: number; readonly max: number }
+}
+
+const DEFAULT_CLOSE_MS = 10_000
+
+/** Makers that a container dropped and nobody waits for. */
+const closing = new Set<Promise<void>>()
+
+/** Resolves when every maker that a container dropped has closed. */
+export async function makersClosed(): Promise<void> {
+  await Promise.all(closing)
+}
+
+/**
+ * Makes the sessions of one database, and holds its `DataSource`: built at first use, shared from then on.
+ * @see SQLAlchemy `sessionmaker` and fastapi-restful `FastAPISessionMaker`; ours also owns what the engine is there.
+ * @example
+ * const maker = new SessionMaker("postgres://localhost/app", { poolSize: 5 })
+ * await maker.run(async (session) => session.save(User, { name: "Ada" }))
+ * await maker.close()
+ */
+export class SessionMaker {
+  readonly #defaults: SessionOptions
+  readonly #overrides: DataSourceOverrides
+  readonly #tally: Tally = { committed: 0, rolledBack: 0, failed: 0 }
+  readonly #retired = new Set<Generation>()
+  #database: Database | (() => Database | Promise<Database>)
+  #generation: Generation | undefined
+  #isClosed = false
+
+  /**
+   * Connects to nothing yet.
+   * @param database a function is called at each first use; default: `DatabaseSettings.load().databaseUri`
+   * @throws {SessionOptionsError} for an option that is out of range
+   */
+  constructor(
+    database?: Database | (() => Database | Promise<Database>),
+    { ...options }: SessionMakerOptions = {},
+  ) {
+    // typedi gives every class that it constructs its container as the last argument; this happens after a
+    // `Container.reset()` where the maker had been registered with `Container.set(SessionMaker, maker)`.
+    const isGiven = database !== undefined && !((database as unknown) instanceof ContainerInstance)
+    this.#database = isGiven ? database : () => DatabaseSettings.load().databaseUri
+    const defaults: Record<string, unknown> = {}
+    const overrides: Record<string, unknown> = options
+    for (const name of SESSION_OPTION_NAMES) {
+      if (name in options) defaults[name] = options[name]
+      delete overrides[name]
+    }
+    assertSessionOptions(defaults, "new SessionMaker()")
+    this.#defaults = defaults
+    this.#overrides = overrides
+  }
+
+  /** The URI, where the maker was given one; a new value takes effect after `reset()`. */
+  get databaseUri(): string | undefined {
+    return typeof this.#database === "string" ? this.#database : undefined
+  }
+
+  set databaseUri(uri: string) {
+    this.#database = uri
+  }
+
+  /** The defaults that this maker's sessions start from. */
+  get sessionDefaults(): SessionOptions {
+    return this.#defaults
+  }
+
+  /**
+   * The shared `DataSource`, started now if it was not. Concurrent first calls share one start; a failed one is forgotten.
+   * @throws {SessionMakerClosedError} after `close()`
+   * @throws {DatabaseUnavailableError} where the database cannot be reached; the next call tries again
+   * @throws {DatabaseUriError} {DriverNotInstalledError} {SettingsError} where the configuration is at fault
+   */
+  async dataSource(): Promise<DataSource> {
+    return this.#start().starting
+  }
+
+  /** A new `DataSource` that the caller owns and destroys; not the shared one. @throws as `dataSource()` */
+  async createDataSource(): Promise<DataSource> {
+    const { dataSource } = await this.#build()
+    return dataSource.isInitialized ? dataSource : initialize(dataSource)
+  }
+
+  /**
+   * Opens a session that the caller ends with `close()` or `await using`; what was not committed by then is rolled back.
+   * @throws as `dataSource()`, and {SessionOptionsError}
+   */
+  async open(options?: SessionOptions): Promise<Session> {
+    if (options) assertSessionOptions(options, "maker.open()")
+    return this.openWith(resolveSessionOptions(this.#defaults, options), OPENED_BY_HAND)
+  }
+
+  /**
+   * Gives `fn` a session and ends it: commits when `fn` resolves, rolls back when it rejects, always closes.
+   * @returns what `fn` resolves with, once it is committed
+   * @throws what `fn` rejects with; what `commit()` throws; as `open()`
+   */
+  async run<T>(fn: (session: Session) => T | Promise<T>, options?: SessionOptions): Promise<T> {
+    if (options) assertSessionOptions(options, "maker.run()")
+    const resolved = resolveSessionOptions(this.#defaults, options)
+    return runManaged(() => this.openWith(resolved, RUN), resolved, fn)
+  }
+
+  /** Opens a session, without a promise where the `DataSource` has started. For the request's scope. */
+  openWith(options: ResolvedSessionOptions, context: SessionContext): Session | Promise<Session> {
+    const generation = this.#start()
+    const { dataSource } = generation
+    if (dataSource) return generation.open(dataSource, options, context)
+    return generation.starting.then((started) => generation.open(started, options, context))
+  }
+
+  /**
+   * Makes the next use build a new `DataSource`. Sessions in flight finish on the old one, then it is destroyed.
+   * @returns when the old one is destroyed; so do not await it in a request whose own session is open
+   */
+  async reset(): Promise<void> {
+    const generation = this.#generation
+    if (!generation) return
+    this.#generation = undefined
+    await this.#retire(generation)
+  }
+
+  /**
+   * Refuses new sessions, waits for the open ones, destroys the `DataSource`. Safe to call again.
+   * @param options `timeoutMs`: after it, open sessions are rolled back; default 10 000 ms
+   */
+  async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    this.#isClosed = true
+    const generations = [...this.#retired, ...(this.#generation ? [this.#generation] : [])]
+    this.#generation = undefined
+    await Promise.all(generations.map((one) => this.#retire(one, options.timeoutMs ?? DEFAULT_CLOSE_MS)))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** For typedi, which calls it and does not wait: see `resetContainer()` in `/testing`. Never throws. */
+  destroy(): void {
+    const closed = this.close().catch((error: unknown) => reportAsWarning(error))
+    closing.add(closed)
+    void closed.then(() => closing.delete(closed))
+  }
+
+  /** Exact at any time. */
+  stats(): SessionMakerStats {
+    const generations = [...this.#retired, ...(this.#generation ? [this.#generation] : [])]
+    let open = 0
+    let active = 0
+    let longestActiveMs = 0
+    for (const { units } of generations) {
+      for (const unit of units) {
+        open++
+        if (!unit.isActive) continue
+        active++
+        longestActiveMs = Math.max(longestActiveMs, unit.activeMs)
+      }
+    }
+    const waiting = generations.reduce((sum, one) => sum + one.waiting, 0)
+    const pool = this.#generation?.pool ?? { size: 0, max: 0 }
+    return { open, active, idle: open - active, waiting, ...this.#tally, longestActiveMs, pool }
+  }
+
+  [inspect.custom](): string {
+    const uri = this.databaseUri
+    return `SessionMaker { ${uri === undefined ? "(database not given as a URI)" : redactUri(uri)} }`
+  }
+
+  #start(): Generation {
+    if (this.#generation) return this.#generation
+    if (this.#isClosed) {
+      throw new SessionMakerClosedError(
+        "The SessionMaker is closed and opens no more sessions: make a new one, or use reset() where it is to go on.",
+      )
+    }
+    const generation = new Generation(() => this.#started(), this.#tally)
+    this.#generation = generation
+    generation.starting.catch(() => {
+      if (this.#generation === generation) this.#generation = undefined
+    })
+    return generation
+  }
+
+  async #started(): Promise<StartedDataSource> {
+    const { dataSource, isOwned } = await this.#build()
+    return { dataSource: dataSource.isInitialized ? dataSource : await initialize(dataSource), isOwned }
+  }
+
+  /** One that was given already started belongs to whoever started it. */
+  async #build(): Promise<StartedDataSource> {
+    const given = typeof this.#database === "function" ? await this.#database() : this.#database
+    if (given instanceof DataSource) return { dataSource: given, isOwned: !given.isInitialized }
+    if (typeof given !== "string" && (typeof given !== "object" || given === null || !("type" in given))) {
+      throw new SessionOptionsError(
+        "SessionMaker needs a database URI, TypeORM's DataSourceOptions, a DataSource, or a function that returns one of these.",
+      )
+    }
+    return { dataSource: buildDataSource(given, this.#overrides), isOwned: true }
+  }
+
+  async #retire(generation: Generation, timeoutMs?: number): Promise<void> {
+    this.#retired.add(generation)
+    try {
+      await generation.retire(timeoutMs)
+    } finally {
+      this.#retired.delete(generation)
+    }
+  }
+}
+
+/** Where no application is there to take an error, Node's own channel for them is. */
+export function reportAsWarning(error: unknown): void {
+  process.emitWarning(error instanceof Error ? error : new Error(String(error)))
+}
+
+const RUN: SessionContext = { asWriter: true, label: () => "maker.run()", report: reportAsWarning }
+const OPENED_BY_HAND: SessionContext = { asWriter: true, label: () => "maker.open()", report: reportAsWarning }

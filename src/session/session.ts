@@ -1,0 +1,155 @@
+import { inspect } from "node:util"
+import { EntityManager, type QueryRunner } from "typeorm"
+import type { IsolationLevel } from "../engine/connection"
+import { createSessionRunner, type RunnerHost } from "../engine/session-runner"
+import { SessionStateError } from "../errors"
+import type { Block } from "./block"
+import type { Hook } from "./hooks"
+import type { UnitOfWork } from "./unit-of-work"
+
+/**
+ * A TypeORM `EntityManager` whose statements run in one transaction on one connection, both taken when the first statement
+ * runs. Lifetime: one request, one `run()`, or from `open()` to `close()`; what was kept of it refuses afterwards.
+ * @see SQLAlchemy 2.1 `Session`: same autobegin, and usable again after `commit()`; ours expires no loaded entities.
+ */
+export class Session extends EntityManager {
+  readonly #unit: UnitOfWork
+  readonly #host: SessionRunnerHost
+
+  /** Made by `SessionMaker`, `contextSession()` and the request's scope; not by applications. */
+  constructor(unit: UnitOfWork, block: Block = unit.root) {
+    const host = new SessionRunnerHost(unit, block)
+    super(unit.engine.dataSource, createSessionRunner(unit.engine.dataSource, host, unit.options.readOnly))
+    this.#unit = unit
+    this.#host = host
+    if (block === unit.root) unit.runner = this.queryRunner as QueryRunner
+    units.set(this, unit)
+  }
+
+  /** Whether a transaction is open: a statement has run since the last `commit()` or `rollback()`. */
+  get inTransaction(): boolean {
+    return this.#unit.isInTransaction
+  }
+
+  /** Whether `close()` was called, or the request has ended. */
+  get closed(): boolean {
+    return this.#unit.isClosed
+  }
+
+  /**
+   * Commits and gives the connection back; does nothing where no transaction is open. `afterCommit` functions then run, one
+   * after another in the order of their registration, before the promise resolves.
+   * State: active -> idle; the next statement begins again.
+   * @throws {TransactionAbortedError} where a statement had failed and was not rolled back to a savepoint; rolled back, idle
+   * @throws {QueryFailedError} where the database refuses the COMMIT; rolled back, idle, no `afterCommit` function runs
+   * @throws {DatabaseUnavailableError} where the connection was lost meanwhile: the outcome is not known
+   * @throws {SessionStateError} inside a `transaction()` block; state unchanged
+   * @throws {SessionClosedError} after `close()`
+   */
+  async commit(): Promise<void> {
+    await this.#unit.commit(this.#host.block)
+  }
+
+  /**
+   * Rolls back and gives the connection back; does nothing where no transaction is open or the session is closed.
+   * State: active -> idle; the next statement begins again.
+   * @throws {SessionStateError} inside a `transaction()` block; state unchanged
+   */
+  async rollback(): Promise<void> {
+    await this.#unit.rollback(this.#host.block)
+  }
+
+  /** Rolls back what is open and ends the session. State: any -> closed. Never rejects; safe to call again. */
+  async close(): Promise<void> {
+    await this.#unit.close()
+  }
+
+  /**
+   * Calls `hook` once the open transaction, or the next one, is committed. One that is registered inside a `transaction()`
+   * block is forgotten when the block is rolled back. What it throws is reported and changes nothing.
+   * @throws {SessionClosedError} after `close()`
+   */
+  afterCommit(hook: Hook): void {
+    this.#unit.addHook(this.#host.block, "commit", hook)
+  }
+
+  /** Calls `hook` once the transaction, or the `transaction()` block it is registered in, is rolled back. */
+  afterRollback(hook: Hook): void {
+    this.#unit.addHook(this.#host.block, "rollback", hook)
+  }
+
+  /**
+   * Runs `fn` in a savepoint of the session's transaction: it is undone when `fn` rejects, and the session stays usable.
+   * Blocks started in parallel run one after another; a block inside a block nests.
+   * @throws {SessionOptionsError} where an isolation level is asked for that differs from that of the open transaction
+   */
+  override transaction<T>(fn: (session: Session) => Promise<T>): Promise<T>
+  override transaction<T>(isolation: IsolationLevel, fn: (session: Session) => Promise<T>): Promise<T>
+  override async transaction<T>(
+    isolationOrFn: IsolationLevel | ((session: Session) => Promise<T>),
+    maybeFn?: (session: Session) => Promise<T>,
+  ): Promise<T> {
+    const isolation = typeof isolationOrFn === "string" ? isolationOrFn : undefined
+    const fn = typeof isolationOrFn === "function" ? isolationOrFn : maybeFn
+    if (fn === undefined) throw new SessionStateError("transaction() needs a function that does the work.")
+    return this.#unit.transaction(this.#host.block, isolation, async (block) => fn(new Session(this.#unit, block)))
+  }
+
+  /** `await using session = await maker.open()`: rolls back what was not committed, also while an error unwinds. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  /** Shows the state and nothing of the `DataSource`, whose options hold the password. */
+  [inspect.custom](): string {
+    const state = this.closed ? "closed" : this.inTransaction ? "active" : "idle"
+    return `Session { ${this.dataSource.options.type}, ${state} }`
+  }
+}
+
+const units = new WeakMap<Session, UnitOfWork>()
+
+/** The unit of work behind a session, for those who end it: the request's scope and `run()`. */
+export function unitOf(session: Session): UnitOfWork {
+  return units.get(session) as UnitOfWork
+}
+
+/** What the session's query runner asks of it; `queryRunner.startTransaction()` by hand opens a block that it also ends. */
+class SessionRunnerHost implements RunnerHost {
+  constructor(
+    private readonly unit: UnitOfWork,
+    public block: Block,
+  ) {}
+
+  query(text: string, parameters: readonly unknown[] | undefined) {
+    return this.unit.query(this.block, text, parameters)
+  }
+
+  stream(text: string, parameters: readonly unknown[] | undefined) {
+    return this.unit.stream(this.block, text, parameters)
+  }
+
+  client() {
+    return this.unit.client(this.block)
+  }
+
+  async startTransaction(isolation: IsolationLevel | undefined): Promise<void> {
+    this.block = await this.unit.openBlock(this.block, isolation)
+  }
+
+  async commitTransaction(): Promise<void> {
+    const { parent } = this.block
+    if (parent === undefined) return this.unit.commit(this.block)
+    const block = this.block
+    this.block = parent
+    await this.unit.releaseBlock(block)
+  }
+
+  async rollbackTransaction(): Promise<void> {
+    const { parent } = this.block
+    if (parent === undefined) return this.unit.rollback(this.block)
+    const block = this.block
+    this.block = parent
+    await this.unit.rollbackBlock(block)
+  }
+}

@@ -1,0 +1,84 @@
+import type { Block } from "./block"
+
+interface Task {
+  readonly block: Block
+  readonly start: () => void
+  readonly refuse: (reason: Error) => void
+}
+
+/**
+ * Runs a session's steps one after another, in the order they were asked for. A step belongs to a block and runs while that
+ * block is the innermost one; the steps of outer blocks wait until it has ended.
+ */
+export class StatementQueue {
+  /** the innermost open block */
+  top: Block
+  readonly #waiting: Task[] = []
+  #isRunning = false
+  #refusal: (() => Error) | undefined
+  #onIdle: (() => void)[] = []
+
+  constructor(root: Block) {
+    this.top = root
+  }
+
+  get isIdle(): boolean {
+    return !this.#isRunning && this.#waiting.length === 0
+  }
+
+  /** @throws what `step` throws, or the reason of `refuse()` */
+  run<T>(block: Block, step: () => Promise<T>): Promise<T> {
+    if (this.#refusal) return Promise.reject(this.#refusal())
+    if (!this.#isRunning && this.#waiting.length === 0 && block === this.top) return this.#start(step)
+    return new Promise<T>((resolve, reject) => {
+      const start = () => {
+        this.#start(step).then(resolve, reject)
+      }
+      this.#waiting.push({ block, start, refuse: reject })
+      if (!this.#isRunning) this.#next()
+    })
+  }
+
+  /** From now on every step is refused, those that wait included; the running one goes on. */
+  refuse(reason: () => Error): void {
+    this.#refusal = reason
+    for (const task of this.#waiting.splice(0)) task.refuse(reason())
+  }
+
+  /** Refuses the waiting steps of one block; it has been rolled back under them. */
+  refuseBlock(block: Block, reason: () => Error): void {
+    for (let index = this.#waiting.length - 1; index >= 0; index--) {
+      const task = this.#waiting[index]
+      if (!task?.block.isWithin(block)) continue
+      this.#waiting.splice(index, 1)
+      task.refuse(reason())
+    }
+  }
+
+  /** Resolves once nothing runs; steps that wait for an inner block do not count. */
+  whenNotRunning(): Promise<void> {
+    if (!this.#isRunning) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#onIdle.push(resolve)
+    })
+  }
+
+  async #start<T>(step: () => Promise<T>): Promise<T> {
+    this.#isRunning = true
+    try {
+      return await step()
+    } finally {
+      this.#isRunning = false
+      this.#next()
+    }
+  }
+
+  #next(): void {
+    const index = this.#waiting.findIndex((task) => task.block === this.top)
+    if (index >= 0) {
+      const [task] = this.#waiting.splice(index, 1)
+      task?.start()
+    }
+    if (!this.#isRunning && this.#onIdle.length > 0) for (const resolve of this.#onIdle.splice(0)) resolve()
+  }
+}

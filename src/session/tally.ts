@@ -1,0 +1,7 @@
+/** Counts of one maker's transactions since it was made. */
+export interface Tally {
+  committed: number
+  rolledBack: number
+  /** commits that the database refused, and transactions whose connection was lost */
+  failed: number
+}

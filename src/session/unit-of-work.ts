@@ -1,0 +1,367 @@
+import { setImmediate as nextTurn } from "node:timers/promises"
+import type { QueryResult, QueryRunner } from "typeorm"
+import type { BeginOptions, ConnectionOwner, Engine, IsolationLevel } from "../engine/connection"
+import { SessionClosedError, SessionOptionsError, SessionStateError, TransactionAbortedError } from "../errors"
+import { Block, currentBlock, runInBlock } from "./block"
+import { type Hook, runHooks } from "./hooks"
+import { OpenStreams } from "./open-streams"
+import type { ResolvedSessionOptions } from "./options"
+import { StatementQueue } from "./statement-queue"
+import type { Tally } from "./tally"
+import { Transaction } from "./transaction"
+
+/** What a session is told of its surroundings. */
+export interface SessionContext {
+  /** SQLite: whether it takes the write lock when it begins */
+  readonly asWriter: boolean
+  /** who uses it, such as "GET /users/:userId" */
+  readonly label: () => string
+  /** takes errors that can be given to nobody: failing hooks, failing rollbacks, statements after the end */
+  readonly report: (error: unknown) => void
+  readonly variables?: Readonly<Record<string, string>> | undefined
+}
+
+/**
+ * The life of one session.
+ *
+ * | state  | means                                         | next                                                      |
+ * |--------|-----------------------------------------------|-----------------------------------------------------------|
+ * | idle   | no transaction, no connection                 | active: first statement; closed                           |
+ * | active | a transaction holds, or waits for, a connection | idle: commit(), rollback(); closed, after a rollback     |
+ * | closed | refuses every statement                       | -                                                         |
+ *
+ * Borrowed from SQLAlchemy 2.1 `Session`: autobegin, and a session that goes on after `commit()`. Ours expires no entities.
+ */
+export class UnitOfWork implements ConnectionOwner {
+  readonly root = new Block(undefined, "")
+  /** of the session itself; set by whoever makes both */
+  runner!: QueryRunner
+  readonly streams = new OpenStreams()
+  readonly #queue = new StatementQueue(this.root)
+  #transaction: Transaction | undefined
+  #savepoints = 0
+  #isolation: IsolationLevel | undefined
+  #closing: Promise<void> | undefined
+
+  constructor(
+    readonly engine: Engine,
+    readonly options: ResolvedSessionOptions,
+    private readonly context: SessionContext,
+    private readonly tally: Tally,
+    private readonly onClosed: (unit: UnitOfWork) => void,
+  ) {
+    this.#isolation = options.isolation
+    engine.validate(this.#beginOptions())
+  }
+
+  get isClosed(): boolean {
+    return this.#closing !== undefined
+  }
+
+  /** Whether a transaction is open, or waits for its connection. */
+  get isActive(): boolean {
+    return this.#transaction !== undefined
+  }
+
+  get isInTransaction(): boolean {
+    return this.#transaction?.isOpen === true
+  }
+
+  /** Whether the open transaction may have changed something; a `SERIALIZABLE` one can fail at its commit all the same. */
+  get hasWritten(): boolean {
+    const transaction = this.#transaction
+    return transaction !== undefined && (transaction.wrote || transaction.isAborted || this.#isolation === "SERIALIZABLE")
+  }
+
+  /** ms since the open transaction began; 0 where none is open */
+  get activeMs(): number {
+    return this.#transaction ? performance.now() - this.#transaction.startedAt : 0
+  }
+
+  describe(): string {
+    return this.isActive ? `${this.context.label()} (for ${Math.round(this.activeMs)} ms)` : this.context.label()
+  }
+
+  query(block: Block, text: string, parameters: readonly unknown[] | undefined): Promise<QueryResult> {
+    const innermost = this.#innermost(block)
+    if (innermost instanceof Error) return Promise.reject(innermost)
+    return this.#queue.run(innermost, () => this.#begun((transaction) => transaction.execute(text, parameters, levels(innermost))))
+  }
+
+  client(block: Block): Promise<unknown> {
+    const innermost = this.#innermost(block)
+    if (innermost instanceof Error) return Promise.reject(innermost)
+    return this.#queue.run(innermost, () => this.#begun((transaction) => transaction.client(levels(innermost))))
+  }
+
+  /** The queue goes on when the stream has ended: until then its cursor occupies the connection. */
+  stream(block: Block, text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
+    const innermost = this.#innermost(block)
+    if (innermost instanceof Error) return Promise.reject(innermost)
+    return new Promise((resolve, reject) => {
+      const step = async () => {
+        const stream = await this.#begun((transaction) => transaction.stream(text, parameters, levels(innermost)))
+        const ended = this.streams.follow(stream)
+        resolve(stream)
+        await ended
+      }
+      this.#queue.run(innermost, step).catch(reject)
+    })
+  }
+
+  /** Runs `fn` in a savepoint; blocks of one session run one after another, and one inside another nests. */
+  async transaction<T>(outer: Block, isolation: IsolationLevel | undefined, fn: (block: Block) => Promise<T>): Promise<T> {
+    const block = await this.openBlock(outer, isolation)
+    const wasAborted = this.#transaction?.isAborted === true
+    let result: T
+    try {
+      result = await runInBlock(block, () => fn(block))
+    } catch (error) {
+      await this.#rollbackBlock(block, wasAborted).catch((failure) => this.context.report(failure))
+      throw error
+    }
+    await this.releaseBlock(block, wasAborted)
+    return result
+  }
+
+  async openBlock(outer: Block, isolation: IsolationLevel | undefined): Promise<Block> {
+    const parent = this.#innermost(outer)
+    if (parent instanceof Error) throw parent
+    return this.#queue.run(parent, async () => {
+      this.#chooseIsolation(isolation)
+      const block = new Block(parent, `session_${++this.#savepoints}`)
+      this.#queue.top = block
+      return block
+    })
+  }
+
+  async releaseBlock(block: Block, wasAborted = false): Promise<void> {
+    await this.#queue.run(block, async () => {
+      try {
+        await this.#transaction?.releaseSavepoint(block)
+      } catch (error) {
+        await this.#undoBlock(block, wasAborted)
+        throw error
+      }
+      block.outcome = "released"
+      block.parent?.hooks.adopt(block.hooks)
+      this.#queue.top = block.parent ?? this.root
+    })
+  }
+
+  async rollbackBlock(block: Block): Promise<void> {
+    await this.#rollbackBlock(block, false)
+  }
+
+  /**
+   * State: active -> idle. Does nothing where no transaction is open.
+   * @throws {SessionStateError} inside a `transaction()` block; state unchanged
+   */
+  async commit(block: Block): Promise<void> {
+    this.#refuseInBlock(block, "commit()")
+    await this.#ended(await this.#queue.run(this.root, () => this.#commitOpen()))
+  }
+
+  /** State: active -> idle. Does nothing where no transaction is open, or the session is closed. */
+  async rollback(block: Block): Promise<void> {
+    if (this.isClosed) return
+    this.#refuseInBlock(block, "rollback()")
+    const hooks = await this.#queue.run(this.root, () => this.#rollbackOpen())
+    await runHooks(hooks, this.context.report)
+  }
+
+  addHook(block: Block, outcome: "commit" | "rollback", hook: Hook): void {
+    if (this.isClosed) throw this.#closedError(`after${outcome === "commit" ? "Commit" : "Rollback"}()`)
+    const innermost = this.#innermost(block)
+    if (innermost instanceof Error) throw innermost
+    innermost.hooks[outcome].push(hook)
+  }
+
+  /**
+   * Ends the session's work well: waits for what was issued before, commits, refuses what comes later, and closes.
+   * @throws what `commit()` throws; closed all the same
+   */
+  async complete(): Promise<void> {
+    if (this.isClosed) return this.#closing
+    try {
+      await this.#drain()
+      const end = await this.#queue.run(this.root, () => {
+        // Sealed from here: what a forgotten promise sends during the COMMIT must not begin a transaction of its own.
+        this.#queue.refuse(() => this.#refusedLate())
+        return this.#commitOpen()
+      })
+      await this.#ended(end)
+      await runHooks(this.root.hooks.take("commit"), this.context.report)
+    } finally {
+      await this.close()
+    }
+  }
+
+  /** State: any -> closed. Rolls back what is open and gives the connection back. Never rejects; a second call joins. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  /** Closes, and asks the database to stop the statement that runs. */
+  async cancel(): Promise<void> {
+    const transaction = this.#transaction
+    const closed = this.close()
+    if (!this.#queue.isIdle) await transaction?.cancel()
+    await closed
+  }
+
+  async #close(): Promise<void> {
+    this.#queue.refuse(() => this.#refusedLate())
+    this.#transaction?.cancelConnect(this.#closedError("Waiting for a connection"))
+    this.streams.destroy()
+    await this.#queue.whenNotRunning()
+    const hooks = await this.#rollbackOpen()
+    this.onClosed(this)
+    await runHooks([...hooks, ...this.root.hooks.take("rollback")], this.context.report)
+  }
+
+  /**
+   * Work that the action issued and did not wait for is part of it: it runs before the commit, the later steps of a `save()`
+   * included. Without any, nothing is waited for.
+   */
+  async #drain(): Promise<void> {
+    while (!this.#queue.isIdle || this.#queue.top !== this.root) {
+      await this.#queue.run(this.root, async () => undefined)
+      await nextTurn()
+    }
+  }
+
+  async #begun<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
+    const transaction = (this.#transaction ??= this.#newTransaction())
+    try {
+      return await work(transaction)
+    } catch (error) {
+      // No connection: nothing has begun, and the next statement may try again.
+      if (!transaction.isOpen && this.#transaction === transaction) this.#transaction = undefined
+      throw error
+    }
+  }
+
+  #newTransaction(): Transaction {
+    const { acquireTimeoutMs, readOnly } = this.options
+    const request = { owner: this, timeoutMs: acquireTimeoutMs, onReplica: readOnly, asWriter: this.#asWriter }
+    return new Transaction(this.engine, this.runner, this.#beginOptions(), request, this.tally, this.context.report)
+  }
+
+  get #asWriter(): boolean {
+    return this.context.asWriter && !this.options.readOnly
+  }
+
+  #beginOptions(): BeginOptions {
+    const { readOnly, timeoutMs } = this.options
+    const { variables } = this.context
+    return { isolation: this.#isolation, readOnly, timeoutMs, asWriter: this.#asWriter, variables }
+  }
+
+  /** Hooks run after the step and not in it, so that they can use the session. */
+  async #commitOpen(): Promise<TransactionEnd> {
+    const transaction = this.#transaction
+    if (transaction === undefined) return { hooks: [] }
+    try {
+      await transaction.commit()
+      return { hooks: this.root.hooks.take("commit") }
+    } catch (error) {
+      return { hooks: this.root.hooks.take("rollback"), failure: { error } }
+    } finally {
+      this.#transaction = undefined
+    }
+  }
+
+  async #ended({ hooks, failure }: TransactionEnd): Promise<void> {
+    await runHooks(hooks, this.context.report)
+    if (failure) throw failure.error
+  }
+
+  async #rollbackOpen(): Promise<Hook[]> {
+    const transaction = this.#transaction
+    if (transaction === undefined) return []
+    await transaction.rollback()
+    this.#transaction = undefined
+    return this.root.hooks.take("rollback")
+  }
+
+  async #rollbackBlock(block: Block, wasAborted: boolean): Promise<void> {
+    this.#queue.refuseBlock(block, () => rolledBackError())
+    await this.#queue.run(block, () => this.#undoBlock(block, wasAborted))
+    await runHooks(block.hooks.take("rollback"), this.context.report)
+  }
+
+  async #undoBlock(block: Block, wasAborted: boolean): Promise<void> {
+    try {
+      await this.#transaction?.rollbackToSavepoint(block, wasAborted)
+    } finally {
+      block.outcome = "rolled back"
+      this.#queue.top = block.parent ?? this.root
+    }
+  }
+
+  /** The block that a call acts in: inside a block, the outer variable means that block, too. */
+  #innermost(block: Block): Block | TransactionAbortedError {
+    let own = block
+    while (own.outcome === "released" && own.parent) own = own.parent
+    if (own.outcome === "rolled back") return rolledBackError()
+    if (this.#queue.top === this.root) return own
+    const ambient = currentBlock()
+    return ambient && ambient.outcome === undefined && ambient.isWithin(own) ? ambient : own
+  }
+
+  #refuseInBlock(block: Block, what: string): void {
+    if (this.#innermost(block) === this.root) return
+    throw new SessionStateError(
+      `${what} was called inside a transaction() block, which ends by itself: return from the block, or throw to undo it.`,
+    )
+  }
+
+  /** The first thing in a session may still choose its isolation; after that it is what it is. */
+  #chooseIsolation(isolation: IsolationLevel | undefined): void {
+    if (isolation === undefined || isolation === this.#isolation) return
+    if (this.isActive) {
+      throw new SessionOptionsError(
+        `transaction("${isolation}") cannot change the isolation of the transaction that it is part of: ` +
+          `ask for it with @Session({ isolation: "${isolation}" }).`,
+      )
+    }
+    this.#isolation = isolation
+  }
+
+  /** The caller may have forgotten to await it, so that nobody sees the rejection: it is reported as well. */
+  #refusedLate(): SessionClosedError {
+    const error = this.#closedError("A statement")
+    this.context.report(error)
+    return error
+  }
+
+  #closedError(what: string): SessionClosedError {
+    return new SessionClosedError(
+      `${what} was refused: the session of ${this.context.label()} is closed. ` +
+        "Await all database work before the action returns, or open a session of its own with maker.run().",
+    )
+  }
+}
+
+interface TransactionEnd {
+  readonly hooks: readonly Hook[]
+  readonly failure?: { readonly error: unknown }
+}
+
+/** The blocks from the outermost to `block`, without the root, which is no savepoint. */
+function levels(block: Block): readonly Block[] {
+  if (block.parent === undefined) return NONE
+  const blocks: Block[] = []
+  for (let level: Block | undefined = block; level?.parent; level = level.parent) blocks.unshift(level)
+  return blocks
+}
+
+const NONE: readonly Block[] = []
+
+function rolledBackError(): TransactionAbortedError {
+  return new TransactionAbortedError(
+    "A statement was refused: the transaction() block that it belongs to has been rolled back. Await every statement of a block in it.",
+  )
+}
