@@ -1,6 +1,6 @@
 import { DataSource, type EntityMetadata } from "typeorm"
-import { applicationGuids, GuidSubscriber } from "./guid-subscriber.js"
-import { GuidTransformer } from "./guid-transformer.js"
+import { applicationGuids, GuidSubscriber } from "./guid-subscriber"
+import { GuidTransformer } from "./guid-transformer"
 
 type ColumnMetadata = EntityMetadata["columns"][number]
 

@@ -1,6 +1,6 @@
 import type { EntityMetadata, EntitySubscriberInterface, InsertEvent, ObjectLiteral } from "typeorm"
-import { GuidTransformer } from "./guid-transformer.js"
-import { generateGuid } from "./guid-value.js"
+import { GuidTransformer } from "./guid-transformer"
+import { generateGuid } from "./guid-value"
 
 /**
  * Gives new rows their GUID before the insert, whether they are entities or plain objects, through `save()`, `insert()`

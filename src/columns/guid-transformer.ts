@@ -1,5 +1,5 @@
 import type { ValueTransformer } from "typeorm"
-import { type GuidVersion, generateGuid, parseGuid, tryParseGuid } from "./guid-value.js"
+import { type GuidVersion, generateGuid, parseGuid, tryParseGuid } from "./guid-value"
 
 /** Who makes the GUID of a new row that was given none. */
 export type GuidGeneration = "application" | "server" | "none"

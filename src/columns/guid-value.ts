@@ -1,5 +1,5 @@
 import { randomBytes, randomInt, randomUUID } from "node:crypto"
-import { InvalidGuidError } from "../errors.js"
+import { InvalidGuidError } from "../errors"
 
 /** 4: random. 7: begins with the time, so that new rows land at the end of an index. */
 export type GuidVersion = 4 | 7

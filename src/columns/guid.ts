@@ -1,7 +1,7 @@
 import { Column, type ColumnOptions, getMetadataArgsStorage } from "typeorm"
-import { SessionOptionsError } from "../errors.js"
-import { type GuidGeneration, GuidTransformer } from "./guid-transformer.js"
-import { type GuidVersion, generateGuid } from "./guid-value.js"
+import { SessionOptionsError } from "../errors"
+import { type GuidGeneration, GuidTransformer } from "./guid-transformer"
+import { type GuidVersion, generateGuid } from "./guid-value"
 
 /** Options of `@PrimaryGuid()`. */
 export interface PrimaryGuidOptions extends Pick<ColumnOptions, "name" | "comment"> {

@@ -1,4 +1,5 @@
 import type { DataSource } from "typeorm"
+import { adaptGuids } from "../columns/adapt-guids"
 import { SessionOptionsError } from "../errors"
 import type { Engine } from "./connection"
 import { PostgresEngine } from "./postgres"
@@ -25,6 +26,7 @@ export function engineOf(dataSource: DataSource): Engine {
         `Sessions on "${dataSource.options.type}" are not supported: use one of ${Object.keys(ENGINES).join(", ")}.`,
       )
     }
+    adaptGuids(dataSource)
     engine = new EngineClass(dataSource)
     engines.set(dataSource, engine)
   }

@@ -87,7 +87,8 @@ function withDeadline<Raw>(
 /** @param target where the database is, without secrets */
 export function unavailable(target: string, cause: unknown): DatabaseUnavailableError {
   const code = codeOf(cause)
-  const detail = REMEDIES[code ?? ""] ?? REMEDIES[code?.slice(0, 2) ?? ""] ?? "Check that it is up and accepts connections."
+  const detail =
+    REMEDIES[code ?? ""] ?? REMEDIES[code?.slice(0, 2) ?? ""] ?? "Check that it is up and accepts connections."
   return new DatabaseUnavailableError(`No connection to ${target}${code ? ` (${code})` : ""}. ${detail}`, { cause })
 }
 

@@ -264,7 +264,9 @@ export class PostgresEngine implements Engine {
     if (client.processID === undefined) return
     // The pool's clients may all be busy, so the request goes over a connection of its own.
     const { Client } = this.driver.postgres as unknown as {
-      Client: new (options: object) => {
+      Client: new (
+        options: object,
+      ) => {
         connect(): Promise<void>
         query(text: string, values: unknown[]): Promise<unknown>
         end(): Promise<void>

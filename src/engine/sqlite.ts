@@ -224,7 +224,9 @@ export class SqliteEngine implements Engine {
       )
     }
     if (options.variables) {
-      throw new SessionOptionsError("variables need PostgreSQL or CockroachDB; SQLite has no settings of a transaction.")
+      throw new SessionOptionsError(
+        "variables need PostgreSQL or CockroachDB; SQLite has no settings of a transaction.",
+      )
     }
   }
 

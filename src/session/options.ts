@@ -33,7 +33,13 @@ export interface ResolvedSessionOptions {
 }
 
 const TIMINGS: readonly string[] = ["auto", "before-response", "after-response", "manual"]
-const ISOLATION_LEVELS: readonly string[] = ["READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SNAPSHOT", "SERIALIZABLE"]
+const ISOLATION_LEVELS: readonly string[] = [
+  "READ UNCOMMITTED",
+  "READ COMMITTED",
+  "REPEATABLE READ",
+  "SNAPSHOT",
+  "SERIALIZABLE",
+]
 
 /** The names of `SessionOptions`, so that other option objects can be told apart from them. */
 export const SESSION_OPTION_NAMES = [
@@ -85,8 +91,14 @@ export function resolveSessionOptions(...layers: readonly (SessionOptions | unde
   for (const layer of layers) {
     for (const name of SESSION_OPTION_NAMES) if (layer?.[name] !== undefined) merged[name] = layer[name]
   }
-  const { commit = "auto", readOnly = false, isolation, timeoutMs, acquireTimeoutMs = 10_000, retries = 0 } =
-    merged as SessionOptions
+  const {
+    commit = "auto",
+    readOnly = false,
+    isolation,
+    timeoutMs,
+    acquireTimeoutMs = 10_000,
+    retries = 0,
+  } = merged as SessionOptions
   const key = JSON.stringify([commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries])
   let options = resolved.get(key)
   if (options === undefined) {

@@ -78,10 +78,7 @@ export class SessionMaker {
    * @param database a function is called at each first use; default: `DatabaseSettings.load().databaseUri`
    * @throws {SessionOptionsError} for an option that is out of range
    */
-  constructor(
-    database?: Database | (() => Database | Promise<Database>),
-    { ...options }: SessionMakerOptions = {},
-  ) {
+  constructor(database?: Database | (() => Database | Promise<Database>), { ...options }: SessionMakerOptions = {}) {
     // typedi gives every class that it constructs its container as the last argument; this happens after a
     // `Container.reset()` where the maker had been registered with `Container.set(SessionMaker, maker)`.
     const isGiven = database !== undefined && !((database as unknown) instanceof ContainerInstance)
@@ -256,7 +253,7 @@ export class SessionMaker {
 
 /** Where no application is there to take an error, Node's own channel for them is. */
 export function reportAsWarning(error: unknown): void {
-  process.emitWarning(error instanceof Error ? error : new Error(String(error)))
+  process.emitWarning(error instanceof Error ? error : `non-error thrown: ${String(error)}`)
 }
 
 const RUN: SessionContext = { asWriter: true, label: () => "maker.run()", report: reportAsWarning }

@@ -257,22 +257,21 @@ export class Transaction {
     prefix: readonly string[],
     send: () => Promise<QueryResult>,
   ): Promise<QueryResult> {
-    const { subscribers, options, logger } = this.#dataSource
+    const { options, logger } = this.#dataSource
+    const isHeard = this.#isHeard()
     this.#log(text, parameters, prefix)
-    if (subscribers.length > 0) await this.#broadcast("BeforeQuery", text, parameters)
+    if (isHeard) await this.#broadcast("BeforeQuery", text, parameters)
     const startedAt = Date.now()
     try {
       const result = await send()
       const elapsedMs = Date.now() - startedAt
       const limitMs = options.maxQueryExecutionTime
       if (limitMs && elapsedMs > limitMs) logger.logQuerySlow(elapsedMs, text, parameters as unknown[], this.runner)
-      if (subscribers.length > 0) await this.#broadcast("AfterQuery", text, parameters, true, elapsedMs, result.raw)
+      if (isHeard) await this.#broadcast("AfterQuery", text, parameters, true, elapsedMs, result.raw)
       return result
     } catch (error) {
       this.#logError(error, text, parameters)
-      if (subscribers.length > 0) {
-        await this.#broadcast("AfterQuery", text, parameters, false, undefined, undefined, error)
-      }
+      if (isHeard) await this.#broadcast("AfterQuery", text, parameters, false, undefined, undefined, error)
       throw error
     }
   }
@@ -288,17 +287,35 @@ export class Transaction {
   }
 
   async #broadcast(event: string, ...details: unknown[]): Promise<void> {
-    if (this.#dataSource.subscribers.length === 0) return
+    if (!this.#isHeard()) return
     const broadcaster = this.runner.broadcaster as unknown as {
       broadcast(event: string, ...details: unknown[]): Promise<void>
     }
     await broadcaster.broadcast(event, ...details)
   }
 
+  /** Whether any subscriber listens to statements or transactions; those that listen to entities only cost nothing here. */
+  #isHeard(): boolean {
+    const { subscribers } = this.#dataSource
+    return subscribers.length > 0 && subscribers.some((subscriber) => EVENTS.some((event) => event in subscriber))
+  }
+
   get #dataSource(): DataSource {
     return this.engine.dataSource
   }
 }
+
+/** TypeORM's subscriber methods for what a query runner does by itself. */
+const EVENTS = [
+  "beforeQuery",
+  "afterQuery",
+  "beforeTransactionStart",
+  "afterTransactionStart",
+  "beforeTransactionCommit",
+  "afterTransactionCommit",
+  "beforeTransactionRollback",
+  "afterTransactionRollback",
+]
 
 function outcomeUnknown(cause: unknown): DatabaseUnavailableError {
   return new DatabaseUnavailableError(

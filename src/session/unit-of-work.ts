@@ -34,6 +34,8 @@ export interface SessionContext {
  */
 export class UnitOfWork implements ConnectionOwner {
   readonly root = new Block(undefined, "")
+  /** whether it has committed anything yet */
+  hasCommitted = false
   /** of the session itself; set by whoever makes both */
   runner!: QueryRunner
   readonly streams = new OpenStreams()
@@ -50,7 +52,8 @@ export class UnitOfWork implements ConnectionOwner {
     private readonly tally: Tally,
     private readonly onClosed: (unit: UnitOfWork) => void,
   ) {
-    this.#isolation = options.isolation
+    this.#isolation =
+      options.isolation ?? (engine.dataSource.options as { isolationLevel?: IsolationLevel }).isolationLevel
     engine.validate(this.#beginOptions())
   }
 
@@ -70,7 +73,14 @@ export class UnitOfWork implements ConnectionOwner {
   /** Whether the open transaction may have changed something; a `SERIALIZABLE` one can fail at its commit all the same. */
   get hasWritten(): boolean {
     const transaction = this.#transaction
-    return transaction !== undefined && (transaction.wrote || transaction.isAborted || this.#isolation === "SERIALIZABLE")
+    return (
+      transaction !== undefined && (transaction.wrote || transaction.isAborted || this.#isolation === "SERIALIZABLE")
+    )
+  }
+
+  /** Whether nothing runs or waits: all that was issued has been answered. */
+  get isQuiet(): boolean {
+    return this.#queue.isIdle && this.#queue.top === this.root
   }
 
   /** ms since the open transaction began; 0 where none is open */
@@ -85,7 +95,9 @@ export class UnitOfWork implements ConnectionOwner {
   query(block: Block, text: string, parameters: readonly unknown[] | undefined): Promise<QueryResult> {
     const innermost = this.#innermost(block)
     if (innermost instanceof Error) return Promise.reject(innermost)
-    return this.#queue.run(innermost, () => this.#begun((transaction) => transaction.execute(text, parameters, levels(innermost))))
+    return this.#queue.run(innermost, () =>
+      this.#begun((transaction) => transaction.execute(text, parameters, levels(innermost))),
+    )
   }
 
   client(block: Block): Promise<unknown> {
@@ -110,7 +122,11 @@ export class UnitOfWork implements ConnectionOwner {
   }
 
   /** Runs `fn` in a savepoint; blocks of one session run one after another, and one inside another nests. */
-  async transaction<T>(outer: Block, isolation: IsolationLevel | undefined, fn: (block: Block) => Promise<T>): Promise<T> {
+  async transaction<T>(
+    outer: Block,
+    isolation: IsolationLevel | undefined,
+    fn: (block: Block) => Promise<T>,
+  ): Promise<T> {
     const block = await this.openBlock(outer, isolation)
     const wasAborted = this.#transaction?.isAborted === true
     let result: T
@@ -197,6 +213,12 @@ export class UnitOfWork implements ConnectionOwner {
     }
   }
 
+  /** Waits for what was issued before and commits; the session goes on. @throws what `commit()` throws */
+  async commitIssued(): Promise<void> {
+    await this.#drain()
+    await this.commit(this.root)
+  }
+
   /** State: any -> closed. Rolls back what is open and gives the connection back. Never rejects; a second call joins. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
@@ -226,14 +248,15 @@ export class UnitOfWork implements ConnectionOwner {
    * included. Without any, nothing is waited for.
    */
   async #drain(): Promise<void> {
-    while (!this.#queue.isIdle || this.#queue.top !== this.root) {
+    while (!this.isQuiet) {
       await this.#queue.run(this.root, async () => undefined)
       await nextTurn()
     }
   }
 
   async #begun<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    const transaction = (this.#transaction ??= this.#newTransaction())
+    this.#transaction ??= this.#newTransaction()
+    const transaction = this.#transaction
     try {
       return await work(transaction)
     } catch (error) {
@@ -265,6 +288,7 @@ export class UnitOfWork implements ConnectionOwner {
     if (transaction === undefined) return { hooks: [] }
     try {
       await transaction.commit()
+      this.hasCommitted = true
       return { hooks: this.root.hooks.take("commit") }
     } catch (error) {
       return { hooks: this.root.hooks.take("rollback"), failure: { error } }

@@ -1,5 +1,5 @@
 import { IsNotEmpty, IsString } from "class-validator"
-import { Settings } from "./settings.js"
+import { Settings } from "./settings"
 
 /**
  * The setting of the default database: `databaseUri` from `DATABASE_URI`, such as `sqlite:///./app.db`. A subclass may

@@ -1,7 +1,7 @@
-import type { DataSourceOptions } from "typeorm"
-import { hideSecrets } from "./hide-secrets.js"
-import { splitUri, type UriParts, uriError } from "./uri-parts.js"
-import { optionsFromQuery } from "./uri-query.js"
+import type { DatabaseOptions } from "./database-options"
+import { hideSecrets } from "./hide-secrets"
+import { splitUri, type UriParts, uriError } from "./uri-parts"
+import { optionsFromQuery } from "./uri-query"
 
 type ServerType = "postgres" | "cockroachdb" | "mysql" | "mariadb"
 
@@ -21,11 +21,11 @@ const SERVERS: ReadonlyMap<string, { readonly type: ServerType; readonly port: n
  *   parameter with a wrong value; the URI is shown redacted.
  * @see SQLAlchemy 2 `make_url`: same forms; ours refuses what is ambiguous.
  */
-export function parseDatabaseUri(uri: string): DataSourceOptions {
+export function parseDatabaseUri(uri: string): DatabaseOptions {
   const parts = splitUri(uri)
   const options = parts.scheme === "sqlite" ? sqliteOptions(uri, parts) : serverOptions(uri, parts)
-  // The query may name any option of the driver, which no static type can follow.
-  return hideSecrets(options as unknown as DataSourceOptions)
+  // The rules for query parameters give each option its type; a table of rules is beyond what the compiler follows.
+  return hideSecrets(options as DatabaseOptions)
 }
 
 function sqliteOptions(uri: string, parts: UriParts): object {

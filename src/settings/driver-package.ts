@@ -1,6 +1,6 @@
 import { createRequire } from "node:module"
 import { join } from "node:path"
-import { DriverNotInstalledError } from "../errors.js"
+import { DriverNotInstalledError } from "../errors"
 
 const PACKAGES: ReadonlyMap<string, string> = new Map([
   ["better-sqlite3", "better-sqlite3"],

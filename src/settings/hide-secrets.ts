@@ -1,7 +1,12 @@
 import { type InspectOptions, inspect } from "node:util"
-import type { DataSource, DataSourceOptions } from "typeorm"
-import { redactUri } from "./redact-uri.js"
-import { isSecretName, REDACTED } from "./secret-names.js"
+import { redactUri } from "./redact-uri"
+import { isSecretName, REDACTED } from "./secret-names"
+
+/** The parts of a TypeORM `DataSource` that hold secrets. */
+interface SecretHolder {
+  readonly options: object
+  readonly driver: { readonly options: object }
+}
 
 type Inspect = (value: unknown, options?: InspectOptions) => string
 
@@ -9,8 +14,8 @@ type Inspect = (value: unknown, options?: InspectOptions) => string
  * Makes `inspect()` and `console.log()` show `options` without passwords, keys and tokens. The options themselves stay
  * as they are and are returned; the `DataSource` made from them, whose `options` they are, is covered too. Idempotent.
  */
-export function hideSecrets<Options extends DataSourceOptions>(options: Options): Options {
-  return inspectAs(options, (self) => maskOptions(self as unknown as Record<string, unknown>))
+export function hideSecrets<Options extends object>(options: Options): Options {
+  return inspectAs(options, (self) => maskOptions(self as Record<string, unknown>))
 }
 
 /**
@@ -18,10 +23,10 @@ export function hideSecrets<Options extends DataSourceOptions>(options: Options)
  * the options (typeorm 1.1.1 `MysqlDriver`) and mysql2's pool keeps the password, so the driver is shown by type only.
  * Idempotent.
  */
-export function hideDataSourceSecrets(dataSource: DataSource): DataSource {
+export function hideDataSourceSecrets<Source extends SecretHolder>(dataSource: Source): Source {
   hideSecrets(dataSource.options)
-  hideSecrets(dataSource.driver.options as DataSourceOptions)
-  inspectAs(dataSource.driver, (driver) => ({ type: (driver as DataSource["driver"]).options.type }))
+  hideSecrets(dataSource.driver.options)
+  inspectAs(dataSource.driver, (driver) => ({ type: Reflect.get(driver.options, "type") }))
   return dataSource
 }
 

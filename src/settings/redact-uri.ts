@@ -1,4 +1,4 @@
-import { isSecretName, REDACTED } from "./secret-names.js"
+import { isSecretName, REDACTED } from "./secret-names"
 
 /** `name=value` of a libpq connection string, the value bare or in quotes. */
 const KEYWORD_PAIR = /([\w.-]+)(\s*=\s*)('(?:[^'\\]|\\.)*'?|"[^"]*"?|[^\s&;]*)/g

@@ -1,4 +1,4 @@
-import type { SettingType } from "./setting-properties.js"
+import type { SettingType } from "./setting-properties"
 
 const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
   ["true", true],

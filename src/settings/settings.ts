@@ -1,11 +1,11 @@
 import { type InspectOptions, inspect } from "node:util"
 import { validateSync } from "class-validator"
-import { SettingsError } from "../errors.js"
-import { constraintText } from "./constraint-text.js"
-import { redactUri } from "./redact-uri.js"
-import { isSecretName, REDACTED } from "./secret-names.js"
-import { type SettingProperty, settingProperties } from "./setting-properties.js"
-import { convertSetting, EXPECTED, variableName } from "./setting-value.js"
+import { SettingsError } from "../errors"
+import { constraintText } from "./constraint-text"
+import { redactUri } from "./redact-uri"
+import { isSecretName, REDACTED } from "./secret-names"
+import { type SettingProperty, settingProperties } from "./setting-properties"
+import { convertSetting, EXPECTED, variableName } from "./setting-value"
 
 /** What `load()` reads: `process.env`, or any record of the same shape. */
 export type Environment = Readonly<Record<string, string | undefined>>

@@ -1,5 +1,5 @@
-import { DatabaseUriError } from "../errors.js"
-import { redactUri } from "./redact-uri.js"
+import { DatabaseUriError } from "../errors"
+import { redactUri } from "./redact-uri"
 
 /** A database URI taken apart, percent-decoded. Parts that are absent are `undefined`. */
 export interface UriParts {

@@ -1,5 +1,5 @@
-import { isSecretName } from "./secret-names.js"
-import { uriError } from "./uri-parts.js"
+import { isSecretName } from "./secret-names"
+import { uriError } from "./uri-parts"
 
 type Value = string | number | boolean
 /** Options of TypeORM that a query parameter turns into. */

@@ -1,0 +1,36 @@
+export {
+  GUID_SERVER_DEFAULT_POSTGRES,
+  Guid,
+  type GuidOptions,
+  PrimaryGuid,
+  type PrimaryGuidOptions,
+} from "./columns/guid"
+export { setupGuidsPostgres } from "./columns/setup-guids-postgres"
+export { Session } from "./decorators/session"
+export { createDataSource, type DataSourceOverrides } from "./engine/data-source"
+export {
+  AcquireTimeoutError,
+  DatabaseUnavailableError,
+  DatabaseUriError,
+  DriverNotInstalledError,
+  InvalidGuidError,
+  SessionClosedError,
+  SessionError,
+  SessionMakerClosedError,
+  SessionOptionsError,
+  SessionRuntimeError,
+  SessionScopeError,
+  SessionStateError,
+  SessionUsageError,
+  SettingsError,
+  TransactionAbortedError,
+} from "./errors"
+export { getSession, sessions } from "./koa/sessions"
+export type { SessionsOptions } from "./koa/sessions-options"
+export { createKoaServer, type SessionServerOptions, useKoaServer } from "./koa/use-koa-server"
+export type { RequestSessionOptions } from "./request/session-request"
+export { contextSession } from "./session/context-session"
+export type { CommitTiming, SessionOptions } from "./session/options"
+export { type Database, SessionMaker, type SessionMakerOptions, type SessionMakerStats } from "./session/session-maker"
+export { DatabaseSettings } from "./settings/database-settings"
+export { Settings } from "./settings/settings"

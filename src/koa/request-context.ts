@@ -1,0 +1,89 @@
+import type { Context } from "koa"
+import { SessionScopeError } from "../errors"
+import type { Outcome } from "../request/end"
+import { RequestScope } from "../request/request-scope"
+import type { SessionsSettings } from "./sessions-options"
+
+const SCOPE = Symbol("routing-controllers-typeorm scope")
+
+/** Until a session is asked for, the request holds only the settings, which are the same object for all requests. */
+interface ScopedContext extends Context {
+  [SCOPE]?: SessionsSettings | OpenScope
+}
+
+interface OpenScope {
+  readonly settings: SessionsSettings
+  readonly scope: RequestScope
+}
+
+export function isScoped(ctx: Context): boolean {
+  return (ctx as ScopedContext)[SCOPE] !== undefined
+}
+
+export function enterScope(ctx: Context, settings: SessionsSettings): void {
+  ;(ctx as ScopedContext)[SCOPE] = settings
+}
+
+/** The scope, where a session was asked for. */
+export function tryScope(ctx: Context): RequestScope | undefined {
+  const entered = (ctx as ScopedContext)[SCOPE]
+  return entered && "scope" in entered ? entered.scope : undefined
+}
+
+export function settingsOf(ctx: Context): SessionsSettings | undefined {
+  const entered = (ctx as ScopedContext)[SCOPE]
+  return entered && "scope" in entered ? entered.settings : entered
+}
+
+/**
+ * The scope, made now if this is the first session that the request asks for.
+ * @param what asks for it, for the error message
+ * @throws {SessionScopeError} where `sessions()` is not installed
+ */
+export function scopeOf(ctx: Context, what: string, onOpen: (ctx: Context, scope: RequestScope) => void): RequestScope {
+  const entered = (ctx as ScopedContext)[SCOPE]
+  if (entered === undefined) {
+    throw new SessionScopeError(
+      `${what} ran outside of a request scope. Use useKoaServer() or createKoaServer() of routing-controllers-typeorm ` +
+        "in place of routing-controllers' own, or add app.use(sessions()) before everything that uses a session.",
+    )
+  }
+  if ("scope" in entered) return entered.scope
+  const scope = new RequestScope(
+    {
+      asWriter: ctx.method !== "GET" && ctx.method !== "HEAD" && ctx.method !== "OPTIONS",
+      label: () => `${ctx.method} ${ctx._matchedRoute ?? ctx.path}`,
+      report: (error) => reportTo(ctx, error),
+      variables: entered.variables?.(ctx),
+    },
+    entered.defaults,
+  )
+  ;(ctx as ScopedContext)[SCOPE] = { settings: entered, scope }
+  onOpen(ctx, scope)
+  return scope
+}
+
+/** How the request has gone so far: a status of 400 or more undoes it, unless the application says otherwise. */
+export function outcomeOf(ctx: Context): Outcome {
+  const rollbackWhen = settingsOf(ctx)?.rollbackWhen
+  return (rollbackWhen ? rollbackWhen(ctx) : statusOf(ctx) >= 400) ? "rollback" : "commit"
+}
+
+/** Whether the response goes on using sessions after the middleware have ended: a stream, or a handler on its own. */
+export function isAnsweredLater(ctx: Context): boolean {
+  if (ctx.respond === false) return true
+  const body: unknown = ctx.body
+  if (typeof body !== "object" || body === null || Buffer.isBuffer(body)) return false
+  return "pipe" in body || body instanceof ReadableStream || body instanceof Blob || body instanceof Response
+}
+
+/** Hands an error that the client cannot be told to the application: Koa's `app.on("error", (error, ctx))`. */
+export function reportTo(ctx: Context, error: unknown): void {
+  ctx.app.emit("error", error instanceof Error ? error : new Error(`non-error thrown: ${String(error)}`), ctx)
+}
+
+/** A handler that answers by itself sets the status on Node's response, if at all; Koa's own default there is 404. */
+function statusOf(ctx: Context): number {
+  if (ctx.respond === false && !ctx.res.headersSent) return 200
+  return ctx.res.headersSent ? ctx.res.statusCode : ctx.status
+}

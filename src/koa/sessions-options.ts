@@ -1,0 +1,44 @@
+import type { Context } from "koa"
+import { SessionOptionsError } from "../errors"
+import { assertOnlySessionOptions, type SessionOptions } from "../session/options"
+
+/** Options of `sessions()`: defaults for the sessions of all requests, and what concerns the request. */
+export interface SessionsOptions extends SessionOptions {
+  /**
+   * Whether a request that threw nothing is rolled back all the same.
+   * Default: when the response's status is 400 or more.
+   */
+  readonly rollbackWhen?: (ctx: Context) => boolean
+  /** Whether errors of the database become HTTP errors that say nothing of it; default true */
+  readonly mapErrors?: boolean
+  /**
+   * Names and values that are set in the database for the transaction only, for row-level security; sent with the begin.
+   * PostgreSQL and CockroachDB only.
+   */
+  readonly variables?: (ctx: Context) => Readonly<Record<string, string>>
+}
+
+/** The options, checked, with defaults filled in; one object for all requests. */
+export interface SessionsSettings {
+  readonly defaults: SessionOptions
+  readonly mapErrors: boolean
+  readonly rollbackWhen: ((ctx: Context) => boolean) | undefined
+  readonly variables: ((ctx: Context) => Readonly<Record<string, string>>) | undefined
+}
+
+const NAMES: readonly (keyof SessionsOptions)[] = ["rollbackWhen", "mapErrors", "variables"]
+
+/** @throws {SessionOptionsError} for an unknown option or one of the wrong kind */
+export function sessionsSettings(options: SessionsOptions): SessionsSettings {
+  assertOnlySessionOptions(options, NAMES, "sessions()")
+  const { rollbackWhen, mapErrors = true, variables, ...defaults } = options
+  for (const [name, value] of Object.entries({ rollbackWhen, variables })) {
+    if (value !== undefined && typeof value !== "function") {
+      throw new SessionOptionsError(`sessions(): option "${name}" must be a function of the Koa context.`)
+    }
+  }
+  if (typeof mapErrors !== "boolean") {
+    throw new SessionOptionsError('sessions(): option "mapErrors" must be true or false.')
+  }
+  return Object.freeze({ defaults: Object.freeze(defaults), mapErrors, rollbackWhen, variables })
+}

@@ -1,0 +1,94 @@
+import type { Context, Middleware, Next } from "koa"
+import onFinished from "on-finished"
+import type { RequestScope } from "../request/request-scope"
+import { type RequestSessionOptions, SessionRequest } from "../request/session-request"
+import type { Session } from "../session/session"
+import { toHttpError } from "./http-errors"
+import {
+  enterScope,
+  isAnsweredLater,
+  isScoped,
+  outcomeOf,
+  reportTo,
+  scopeOf,
+  settingsOf,
+  tryScope,
+} from "./request-context"
+import { type SessionsOptions, sessionsSettings } from "./sessions-options"
+
+/**
+ * Koa middleware that gives every request a scope for its sessions. It ends them when the middleware after it have run, where
+ * the session-aware driver has not already, and closes them when the body is flushed or the connection is gone.
+ * A request that asks for no session costs one property. `useKoaServer()` installs it; a second one in the chain does nothing.
+ * @throws {SessionOptionsError} at once, for an unknown option or one out of range
+ */
+export function sessions(options: SessionsOptions = {}): Middleware {
+  const settings = sessionsSettings(options)
+  return async function sessionScope(ctx: Context, next: Next): Promise<void> {
+    if (isScoped(ctx)) return next()
+    enterScope(ctx, settings)
+    try {
+      await next()
+      const scope = tryScope(ctx)
+      if (scope) await endChain(ctx, scope)
+    } catch (error) {
+      await tryScope(ctx)?.fail()
+      markChainEnded(ctx)
+      throw (settings.mapErrors && toHttpError(error)) || error
+    }
+  }
+}
+
+/**
+ * The request's session for plain Koa middleware and routes, and for routing-controllers' checkers (`action.context`).
+ * The same one that `@Session()` with the same options gives. Lifetime: until the body is flushed.
+ * @throws {SessionScopeError} where `sessions()` is not installed before
+ * @throws {SessionOptionsError} for an unknown option or one out of range
+ * @throws as `SessionMaker.dataSource()`
+ */
+export async function getSession(ctx: Context, options?: RequestSessionOptions): Promise<Session> {
+  const request = options ? new SessionRequest(options, "getSession()") : PLAIN
+  return openSession(ctx, request, "getSession()")
+}
+
+const PLAIN = new SessionRequest({}, "getSession()")
+
+/** @param what asks, for the error message */
+export function openSession(ctx: Context, request: SessionRequest, what: string): Session | Promise<Session> {
+  return scopeOf(ctx, what, watchResponse).session(request)
+}
+
+interface Watch {
+  hasChainEnded: boolean
+  isGone: boolean
+}
+
+const watches = new WeakMap<Context, Watch>()
+
+/** Called once for a request, with its first session: what uses none is not watched. */
+function watchResponse(ctx: Context, scope: RequestScope): void {
+  const watch: Watch = { hasChainEnded: false, isGone: false }
+  watches.set(ctx, watch)
+  onFinished(ctx.res, () => {
+    watch.isGone = true
+    if (!ctx.res.writableFinished) scope.abandon()
+    if (watch.hasChainEnded) void scope.finish()
+  })
+}
+
+async function endChain(ctx: Context, scope: RequestScope): Promise<void> {
+  await scope.complete(outcomeOf(ctx), isAnsweredLater(ctx))
+  markChainEnded(ctx)
+}
+
+function markChainEnded(ctx: Context): void {
+  const watch = watches.get(ctx)
+  if (!watch) return
+  watch.hasChainEnded = true
+  if (watch.isGone) void tryScope(ctx)?.finish()
+}
+
+/** Tells the application of an error whose response says nothing of it. */
+export function reportMapped(ctx: Context, error: unknown): void {
+  if (settingsOf(ctx)) reportTo(ctx, error)
+}

@@ -1,0 +1,1 @@
+export { resetContainer } from "./reset-container"
