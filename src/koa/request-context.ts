@@ -54,6 +54,7 @@ export function scopeOf(ctx: Context, what: string, onOpen: (ctx: Context, scope
       asWriter: ctx.method !== "GET" && ctx.method !== "HEAD" && ctx.method !== "OPTIONS",
       label: () => `${ctx.method} ${ctx._matchedRoute ?? ctx.path}`,
       report: (error) => reportTo(ctx, error),
+      reportLate: (error) => reportTo(ctx, error),
       variables: entered.variables?.(ctx),
     },
     entered.defaults,

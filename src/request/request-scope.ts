@@ -13,6 +13,7 @@ export interface RequestHost {
   readonly label: () => string
   /** takes errors that can reach the client no more */
   readonly report: (error: unknown) => void
+  readonly reportLate: (error: unknown) => void
   readonly variables?: Readonly<Record<string, string>> | undefined
 }
 

@@ -23,6 +23,16 @@ export class Block {
   }
 }
 
+/** The blocks from the outermost to `block`, without the root, which is no savepoint. */
+export function levels(block: Block): readonly Block[] {
+  if (block.parent === undefined) return NONE
+  const blocks: Block[] = []
+  for (let level: Block | undefined = block; level?.parent; level = level.parent) blocks.unshift(level)
+  return blocks
+}
+
+const NONE: readonly Block[] = []
+
 /**
  * Which block a piece of code runs in. A call through the outer variable inside a block and a call of a parallel sibling
  * look the same but for that, and only one of them may wait for the block to end.

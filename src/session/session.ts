@@ -92,7 +92,7 @@ export class Session extends EntityManager {
     const isolation = typeof isolationOrFn === "string" ? isolationOrFn : undefined
     const fn = typeof isolationOrFn === "function" ? isolationOrFn : maybeFn
     if (fn === undefined) throw new SessionStateError("transaction() needs a function that does the work.")
-    return this.#unit.transaction(this.#host.block, isolation, async (block) => fn(new Session(this.#unit, block)))
+    return this.#unit.blocks.run(this.#host.block, isolation, async (block) => fn(new Session(this.#unit, block)))
   }
 
   /** `await using session = await maker.open()`: rolls back what was not committed, also while an error unwinds. */
@@ -134,7 +134,7 @@ class SessionRunnerHost implements RunnerHost {
   }
 
   async startTransaction(isolation: IsolationLevel | undefined): Promise<void> {
-    this.block = await this.unit.openBlock(this.block, isolation)
+    this.block = await this.unit.blocks.open(this.block, isolation)
   }
 
   async commitTransaction(): Promise<void> {
@@ -142,7 +142,7 @@ class SessionRunnerHost implements RunnerHost {
     if (parent === undefined) return this.unit.commit(this.block)
     const block = this.block
     this.block = parent
-    await this.unit.releaseBlock(block)
+    await this.unit.blocks.release(block)
   }
 
   async rollbackTransaction(): Promise<void> {
@@ -150,6 +150,6 @@ class SessionRunnerHost implements RunnerHost {
     if (parent === undefined) return this.unit.rollback(this.block)
     const block = this.block
     this.block = parent
-    await this.unit.rollbackBlock(block)
+    await this.unit.blocks.rollback(block)
   }
 }

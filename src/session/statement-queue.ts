@@ -39,10 +39,13 @@ export class StatementQueue {
     })
   }
 
-  /** From now on every step is refused, those that wait included; the running one goes on. */
-  refuse(reason: () => Error): void {
-    this.#refusal = reason
-    for (const task of this.#waiting.splice(0)) task.refuse(reason())
+  /**
+   * From now on every step is refused, those that wait included; the running one goes on.
+   * @param late makes the error for steps that come later
+   */
+  refuse(waiting: () => Error, late: () => Error): void {
+    this.#refusal = late
+    for (const task of this.#waiting.splice(0)) task.refuse(waiting())
   }
 
   /** Refuses the waiting steps of one block; it has been rolled back under them. */

@@ -1,8 +1,9 @@
 import { setImmediate as nextTurn } from "node:timers/promises"
 import type { QueryResult, QueryRunner } from "typeorm"
 import type { BeginOptions, ConnectionOwner, Engine, IsolationLevel } from "../engine/connection"
-import { SessionClosedError, SessionOptionsError, SessionStateError, TransactionAbortedError } from "../errors"
-import { Block, currentBlock, runInBlock } from "./block"
+import { SessionClosedError, SessionOptionsError, SessionStateError } from "../errors"
+import { Block, levels } from "./block"
+import { Blocks } from "./blocks"
 import { type Hook, runHooks } from "./hooks"
 import { OpenStreams } from "./open-streams"
 import type { ResolvedSessionOptions } from "./options"
@@ -16,8 +17,10 @@ export interface SessionContext {
   readonly asWriter: boolean
   /** who uses it, such as "GET /users/:userId" */
   readonly label: () => string
-  /** takes errors that can be given to nobody: failing hooks, failing rollbacks, statements after the end */
+  /** takes errors that can be given to nobody: failing hooks, failing rollbacks */
   readonly report: (error: unknown) => void
+  /** takes the errors of statements that came after the end; they reject as well */
+  readonly reportLate?: (error: SessionClosedError) => void
   readonly variables?: Readonly<Record<string, string>> | undefined
 }
 
@@ -34,6 +37,7 @@ export interface SessionContext {
  */
 export class UnitOfWork implements ConnectionOwner {
   readonly root = new Block(undefined, "")
+  readonly blocks: Blocks
   /** whether it has committed anything yet */
   hasCommitted = false
   /** of the session itself; set by whoever makes both */
@@ -41,9 +45,9 @@ export class UnitOfWork implements ConnectionOwner {
   readonly streams = new OpenStreams()
   readonly #queue = new StatementQueue(this.root)
   #transaction: Transaction | undefined
-  #savepoints = 0
   #isolation: IsolationLevel | undefined
   #closing: Promise<void> | undefined
+  #isCancelled = false
 
   constructor(
     readonly engine: Engine,
@@ -52,6 +56,11 @@ export class UnitOfWork implements ConnectionOwner {
     private readonly tally: Tally,
     private readonly onClosed: (unit: UnitOfWork) => void,
   ) {
+    this.blocks = new Blocks(this.#queue, {
+      transaction: () => this.#transaction,
+      chooseIsolation: (isolation) => this.#chooseIsolation(isolation),
+      report: context.report,
+    })
     this.#isolation =
       options.isolation ?? (engine.dataSource.options as { isolationLevel?: IsolationLevel }).isolationLevel
     engine.validate(this.#beginOptions())
@@ -93,7 +102,7 @@ export class UnitOfWork implements ConnectionOwner {
   }
 
   query(block: Block, text: string, parameters: readonly unknown[] | undefined): Promise<QueryResult> {
-    const innermost = this.#innermost(block)
+    const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) return Promise.reject(innermost)
     return this.#queue.run(innermost, () =>
       this.#begun((transaction) => transaction.execute(text, parameters, levels(innermost))),
@@ -101,14 +110,14 @@ export class UnitOfWork implements ConnectionOwner {
   }
 
   client(block: Block): Promise<unknown> {
-    const innermost = this.#innermost(block)
+    const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) return Promise.reject(innermost)
     return this.#queue.run(innermost, () => this.#begun((transaction) => transaction.client(levels(innermost))))
   }
 
   /** The queue goes on when the stream has ended: until then its cursor occupies the connection. */
   stream(block: Block, text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
-    const innermost = this.#innermost(block)
+    const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) return Promise.reject(innermost)
     return new Promise((resolve, reject) => {
       const step = async () => {
@@ -119,54 +128,6 @@ export class UnitOfWork implements ConnectionOwner {
       }
       this.#queue.run(innermost, step).catch(reject)
     })
-  }
-
-  /** Runs `fn` in a savepoint; blocks of one session run one after another, and one inside another nests. */
-  async transaction<T>(
-    outer: Block,
-    isolation: IsolationLevel | undefined,
-    fn: (block: Block) => Promise<T>,
-  ): Promise<T> {
-    const block = await this.openBlock(outer, isolation)
-    const wasAborted = this.#transaction?.isAborted === true
-    let result: T
-    try {
-      result = await runInBlock(block, () => fn(block))
-    } catch (error) {
-      await this.#rollbackBlock(block, wasAborted).catch((failure) => this.context.report(failure))
-      throw error
-    }
-    await this.releaseBlock(block, wasAborted)
-    return result
-  }
-
-  async openBlock(outer: Block, isolation: IsolationLevel | undefined): Promise<Block> {
-    const parent = this.#innermost(outer)
-    if (parent instanceof Error) throw parent
-    return this.#queue.run(parent, async () => {
-      this.#chooseIsolation(isolation)
-      const block = new Block(parent, `session_${++this.#savepoints}`)
-      this.#queue.top = block
-      return block
-    })
-  }
-
-  async releaseBlock(block: Block, wasAborted = false): Promise<void> {
-    await this.#queue.run(block, async () => {
-      try {
-        await this.#transaction?.releaseSavepoint(block)
-      } catch (error) {
-        await this.#undoBlock(block, wasAborted)
-        throw error
-      }
-      block.outcome = "released"
-      block.parent?.hooks.adopt(block.hooks)
-      this.#queue.top = block.parent ?? this.root
-    })
-  }
-
-  async rollbackBlock(block: Block): Promise<void> {
-    await this.#rollbackBlock(block, false)
   }
 
   /**
@@ -188,7 +149,7 @@ export class UnitOfWork implements ConnectionOwner {
 
   addHook(block: Block, outcome: "commit" | "rollback", hook: Hook): void {
     if (this.isClosed) throw this.#closedError(`after${outcome === "commit" ? "Commit" : "Rollback"}()`)
-    const innermost = this.#innermost(block)
+    const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) throw innermost
     innermost.hooks[outcome].push(hook)
   }
@@ -203,7 +164,7 @@ export class UnitOfWork implements ConnectionOwner {
       await this.#drain()
       const end = await this.#queue.run(this.root, () => {
         // Sealed from here: what a forgotten promise sends during the COMMIT must not begin a transaction of its own.
-        this.#queue.refuse(() => this.#refusedLate())
+        this.#refuse()
         return this.#commitOpen()
       })
       await this.#ended(end)
@@ -227,6 +188,7 @@ export class UnitOfWork implements ConnectionOwner {
 
   /** Closes, and asks the database to stop the statement that runs. */
   async cancel(): Promise<void> {
+    this.#isCancelled = true
     const transaction = this.#transaction
     const closed = this.close()
     if (!this.#queue.isIdle) await transaction?.cancel()
@@ -234,7 +196,7 @@ export class UnitOfWork implements ConnectionOwner {
   }
 
   async #close(): Promise<void> {
-    this.#queue.refuse(() => this.#refusedLate())
+    this.#refuse()
     this.#transaction?.cancelConnect(this.#closedError("Waiting for a connection"))
     this.streams.destroy()
     await this.#queue.whenNotRunning()
@@ -310,41 +272,16 @@ export class UnitOfWork implements ConnectionOwner {
     return this.root.hooks.take("rollback")
   }
 
-  async #rollbackBlock(block: Block, wasAborted: boolean): Promise<void> {
-    this.#queue.refuseBlock(block, () => rolledBackError())
-    await this.#queue.run(block, () => this.#undoBlock(block, wasAborted))
-    await runHooks(block.hooks.take("rollback"), this.context.report)
-  }
-
-  async #undoBlock(block: Block, wasAborted: boolean): Promise<void> {
-    try {
-      await this.#transaction?.rollbackToSavepoint(block, wasAborted)
-    } finally {
-      block.outcome = "rolled back"
-      this.#queue.top = block.parent ?? this.root
-    }
-  }
-
-  /** The block that a call acts in: inside a block, the outer variable means that block, too. */
-  #innermost(block: Block): Block | TransactionAbortedError {
-    let own = block
-    while (own.outcome === "released" && own.parent) own = own.parent
-    if (own.outcome === "rolled back") return rolledBackError()
-    if (this.#queue.top === this.root) return own
-    const ambient = currentBlock()
-    return ambient && ambient.outcome === undefined && ambient.isWithin(own) ? ambient : own
-  }
-
   #refuseInBlock(block: Block, what: string): void {
-    if (this.#innermost(block) === this.root) return
+    if (this.blocks.innermost(block) === this.root) return
     throw new SessionStateError(
       `${what} was called inside a transaction() block, which ends by itself: return from the block, or throw to undo it.`,
     )
   }
 
   /** The first thing in a session may still choose its isolation; after that it is what it is. */
-  #chooseIsolation(isolation: IsolationLevel | undefined): void {
-    if (isolation === undefined || isolation === this.#isolation) return
+  #chooseIsolation(isolation: IsolationLevel): void {
+    if (isolation === this.#isolation) return
     if (this.isActive) {
       throw new SessionOptionsError(
         `transaction("${isolation}") cannot change the isolation of the transaction that it is part of: ` +
@@ -354,11 +291,14 @@ export class UnitOfWork implements ConnectionOwner {
     this.#isolation = isolation
   }
 
-  /** The caller may have forgotten to await it, so that nobody sees the rejection: it is reported as well. */
-  #refusedLate(): SessionClosedError {
-    const error = this.#closedError("A statement")
-    this.context.report(error)
-    return error
+  /** Whoever issues a statement after the end may have forgotten to await it, so that nobody sees the rejection. */
+  #refuse(): void {
+    const refused = () => this.#closedError("A statement")
+    this.#queue.refuse(refused, () => {
+      const error = refused()
+      if (!this.#isCancelled) this.context.reportLate?.(error)
+      return error
+    })
   }
 
   #closedError(what: string): SessionClosedError {
@@ -372,20 +312,4 @@ export class UnitOfWork implements ConnectionOwner {
 interface TransactionEnd {
   readonly hooks: readonly Hook[]
   readonly failure?: { readonly error: unknown }
-}
-
-/** The blocks from the outermost to `block`, without the root, which is no savepoint. */
-function levels(block: Block): readonly Block[] {
-  if (block.parent === undefined) return NONE
-  const blocks: Block[] = []
-  for (let level: Block | undefined = block; level?.parent; level = level.parent) blocks.unshift(level)
-  return blocks
-}
-
-const NONE: readonly Block[] = []
-
-function rolledBackError(): TransactionAbortedError {
-  return new TransactionAbortedError(
-    "A statement was refused: the transaction() block that it belongs to has been rolled back. Await every statement of a block in it.",
-  )
 }

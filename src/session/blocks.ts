@@ -1,0 +1,104 @@
+import type { IsolationLevel } from "../engine/connection"
+import { TransactionAbortedError } from "../errors"
+import { Block, currentBlock, runInBlock } from "./block"
+import { runHooks } from "./hooks"
+import type { StatementQueue } from "./statement-queue"
+import type { Transaction } from "./transaction"
+
+/** What the blocks of a session need of it. */
+export interface BlockHost {
+  readonly transaction: () => Transaction | undefined
+  /** @throws {SessionOptionsError} where the open transaction has another one */
+  readonly chooseIsolation: (isolation: IsolationLevel) => void
+  readonly report: (error: unknown) => void
+}
+
+/** The savepoints of one session: blocks run one after another, and one inside another nests. */
+export class Blocks {
+  readonly #queue: StatementQueue
+  readonly #root: Block
+  #count = 0
+
+  constructor(
+    queue: StatementQueue,
+    private readonly host: BlockHost,
+  ) {
+    this.#queue = queue
+    this.#root = queue.top
+  }
+
+  /** The block that a call acts in: inside a block, the outer variable means that block, too. */
+  innermost(block: Block): Block | TransactionAbortedError {
+    let own = block
+    while (own.outcome === "released" && own.parent) own = own.parent
+    if (own.outcome === "rolled back") return rolledBackError()
+    if (this.#queue.top === this.#root) return own
+    const ambient = currentBlock()
+    return ambient && ambient.outcome === undefined && ambient.isWithin(own) ? ambient : own
+  }
+
+  /** Runs `fn` in a savepoint, which is undone when `fn` rejects. */
+  async run<T>(outer: Block, isolation: IsolationLevel | undefined, fn: (block: Block) => Promise<T>): Promise<T> {
+    const block = await this.open(outer, isolation)
+    const wasAborted = this.host.transaction()?.isAborted === true
+    let result: T
+    try {
+      result = await runInBlock(block, () => fn(block))
+    } catch (error) {
+      // The first error wins.
+      await this.rollback(block, wasAborted).catch(this.host.report)
+      throw error
+    }
+    await this.release(block, wasAborted)
+    return result
+  }
+
+  async open(outer: Block, isolation: IsolationLevel | undefined): Promise<Block> {
+    const parent = this.innermost(outer)
+    if (parent instanceof Error) throw parent
+    return this.#queue.run(parent, async () => {
+      if (isolation) this.host.chooseIsolation(isolation)
+      const block = new Block(parent, `session_${++this.#count}`)
+      this.#queue.top = block
+      return block
+    })
+  }
+
+  /** @throws {TransactionAbortedError} where a statement of the block had failed; the block is then rolled back */
+  async release(block: Block, wasAborted = false): Promise<void> {
+    await this.#queue.run(block, async () => {
+      try {
+        await this.host.transaction()?.releaseSavepoint(block)
+      } catch (error) {
+        await this.#undo(block, wasAborted)
+        throw error
+      }
+      block.outcome = "released"
+      block.parent?.hooks.adopt(block.hooks)
+      this.#queue.top = block.parent ?? this.#root
+    })
+  }
+
+  /** @param wasAborted whether the transaction was aborted already before the block */
+  async rollback(block: Block, wasAborted = false): Promise<void> {
+    this.#queue.refuseBlock(block, rolledBackError)
+    await this.#queue.run(block, () => this.#undo(block, wasAborted))
+    await runHooks(block.hooks.take("rollback"), this.host.report)
+  }
+
+  async #undo(block: Block, wasAborted: boolean): Promise<void> {
+    try {
+      await this.host.transaction()?.rollbackToSavepoint(block, wasAborted)
+    } finally {
+      block.outcome = "rolled back"
+      this.#queue.top = block.parent ?? this.#root
+    }
+  }
+}
+
+function rolledBackError(): TransactionAbortedError {
+  return new TransactionAbortedError(
+    "A statement was refused: the transaction() block that it belongs to has been rolled back. " +
+      "Await every statement of a block in it.",
+  )
+}
