@@ -4,7 +4,7 @@ import { DatabaseUnavailableError } from "../errors"
 import { parseDatabaseUri } from "../settings/database-uri"
 import { assertDriverInstalled } from "../settings/driver-package"
 import { hideDataSourceSecrets, hideSecrets } from "../settings/hide-secrets"
-import { redactUri } from "../settings/redact-uri"
+import { describeTarget } from "./describe-target"
 import { failureKind } from "./failure-kind"
 import { unavailable } from "./pool"
 
@@ -52,17 +52,9 @@ export async function initialize(dataSource: DataSource): Promise<DataSource> {
     await dataSource.initialize()
   } catch (error) {
     if (error instanceof DatabaseUnavailableError || failureKind(error) !== "unavailable") throw error
-    throw unavailable(describeDataSource(dataSource), error)
+    throw unavailable(describeTarget(dataSource.options), error)
   }
   return hideDataSourceSecrets(dataSource)
-}
-
-/** @returns type and place of the database, without secrets */
-export function describeDataSource(dataSource: DataSource): string {
-  const { type, url, host, port, database } = dataSource.options as DataSourceOptions & Record<string, unknown>
-  if (typeof url === "string") return redactUri(url)
-  if (type === "better-sqlite3") return `SQLite file ${String(database)}`
-  return `${type} at ${host ?? "localhost"}${port ? `:${port}` : ""}, database ${database ?? "(default)"}`
 }
 
 function recommended(given: DataSourceOptions): object {

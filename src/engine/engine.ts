@@ -2,6 +2,7 @@ import type { DataSource } from "typeorm"
 import { adaptGuids } from "../columns/adapt-guids"
 import { SessionOptionsError } from "../errors"
 import type { Engine } from "./connection"
+import { MysqlEngine } from "./mysql"
 import { PostgresEngine } from "./postgres"
 import { SqliteEngine } from "./sqlite"
 
@@ -11,6 +12,8 @@ const ENGINES: Readonly<Record<string, new (dataSource: DataSource) => Engine>> 
   "better-sqlite3": SqliteEngine,
   postgres: PostgresEngine,
   cockroachdb: PostgresEngine,
+  mysql: MysqlEngine,
+  mariadb: MysqlEngine,
 }
 
 /**

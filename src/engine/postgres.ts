@@ -1,7 +1,9 @@
 import { type DataSource, QueryResult } from "typeorm"
-import { DatabaseUnavailableError, SessionOptionsError } from "../errors"
+import { DatabaseUnavailableError } from "../errors"
 import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
+import { describeTarget } from "./describe-target"
 import { failureKind } from "./failure-kind"
+import { assertIsolation } from "./isolation"
 import { acquireFromPool } from "./pool"
 import { type DriverQueryConstructor, type PrefixedQueryConstructor, prefixedQuery } from "./postgres-query"
 import { Slots } from "./slots"
@@ -225,7 +227,7 @@ export class PostgresEngine implements Engine {
         })
       },
       discard: ([, release]) => release(),
-      describe: () => describeTarget(this.dataSource),
+      describe: () => describeTarget(this.dataSource.options),
     })
   }
 
@@ -242,12 +244,7 @@ export class PostgresEngine implements Engine {
   }
 
   validate(options: BeginOptions): void {
-    const supported: readonly string[] = this.dataSource.driver.supportedIsolationLevels ?? []
-    if (options.isolation && !supported.includes(options.isolation)) {
-      throw new SessionOptionsError(
-        `isolation "${options.isolation}" is not one of ${supported.join(", ")}, which this database supports.`,
-      )
-    }
+    assertIsolation(this.dataSource, options.isolation)
   }
 
   stats(): PoolStats {
@@ -313,9 +310,4 @@ function isFatal(error: unknown): boolean {
 function quote(value: string): string {
   const doubled = value.replaceAll("'", "''")
   return value.includes("\\") ? ` E'${doubled.replaceAll("\\", "\\\\")}'` : `'${doubled}'`
-}
-
-function describeTarget(dataSource: DataSource): string {
-  const { host, port, database } = dataSource.options as { host?: string; port?: number; database?: string }
-  return `${dataSource.options.type} at ${host ?? "localhost"}:${port ?? 5432}, database ${database ?? "(default)"}`
 }

@@ -1,0 +1,265 @@
+import { type DataSource, type DataSourceOptions, QueryResult } from "typeorm"
+import { DatabaseUnavailableError, SessionOptionsError } from "../errors"
+import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
+import { describeTarget } from "./describe-target"
+import { codeOf, failureKind } from "./failure-kind"
+import { assertIsolation } from "./isolation"
+import { acquireFromPool } from "./pool"
+import { Slots } from "./slots"
+import { isPlainSelect } from "./statement"
+
+type Callback = (error: Error | null, result: unknown) => void
+
+interface RunningQuery {
+  stream(): NodeJS.ReadableStream
+  once(event: "end" | "error", listener: () => void): void
+}
+
+/** The part of a mysql2 pool connection that is used. */
+interface MysqlClient {
+  readonly threadId: number | null
+  query(text: string, values: readonly unknown[] | undefined, callback: Callback): void
+  query(text: string, values: readonly unknown[] | undefined): RunningQuery
+  on(event: "error" | "end", listener: () => void): void
+  release(): void
+  destroy(): void
+  end(): void
+}
+
+/** The part of TypeORM 1.1.1's `MysqlDriver` that is used; `pool._allConnections` is mysql2 3's. */
+interface MysqlDriver {
+  readonly version?: string
+  readonly pool?: {
+    readonly config: { readonly connectionLimit: number }
+    readonly _allConnections: { readonly length: number }
+  }
+  readonly poolCluster?: unknown
+  readonly mysql: { createConnection(options: object): MysqlClient }
+  obtainMasterConnection(): Promise<MysqlClient>
+  obtainSlaveConnection(): Promise<MysqlClient>
+  createConnectionOptions(options: DataSourceOptions, credentials: object): object
+}
+
+const DEFAULT_POOL = 10
+const TIMEOUT = /^SET SESSION max_(statement|execution)_time = /
+
+class MysqlConnection implements Connection {
+  isAlive = true
+  hasBegun = false
+  /** Not told by the protocol in a way that the driver hands on; the session keeps count of failures itself. */
+  readonly isAborted = undefined
+  #timeoutVariable: string | undefined
+  #done: (() => void) | undefined
+
+  constructor(
+    readonly client: MysqlClient,
+    private readonly engine: MysqlEngine,
+  ) {
+    const lost = () => {
+      this.isAlive = false
+    }
+    client.on("error", lost)
+    client.on("end", lost)
+  }
+
+  checkOut(done: () => void): this {
+    this.#done = done
+    this.hasBegun = false
+    return this
+  }
+
+  async execute(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<QueryResult> {
+    await this.#sendAll(prefix)
+    return toQueryResult(await this.#send(text, parameters))
+  }
+
+  isPlainRead(text: string): boolean {
+    return isPlainSelect(text)
+  }
+
+  async commit(): Promise<boolean> {
+    await this.#send("COMMIT", undefined)
+    await this.#resetTimeout()
+    return true
+  }
+
+  async rollback(): Promise<void> {
+    await this.#send("ROLLBACK", undefined)
+    await this.#resetTimeout()
+  }
+
+  async stream(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<NodeJS.ReadableStream> {
+    await this.#sendAll(prefix)
+    const query = this.client.query(text, parameters)
+    let hasEnded = false
+    const ended = () => {
+      hasEnded = true
+    }
+    query.once("end", ended)
+    query.once("error", ended)
+    const stream = query.stream()
+    stream.once("close", () => {
+      // The server goes on sending rows to a stream that was destroyed; only ending the connection stops it.
+      if (hasEnded) return
+      this.isAlive = false
+      this.client.destroy()
+    })
+    return stream
+  }
+
+  async cancel(): Promise<void> {
+    if (this.client.threadId !== null) await this.engine.cancel(this.client.threadId)
+  }
+
+  release(broken: boolean): void {
+    if (broken || !this.isAlive || this.#timeoutVariable) this.client.destroy()
+    else this.client.release()
+    const done = this.#done
+    this.#done = undefined
+    done?.()
+  }
+
+  /** Begin and savepoints, each in a round trip of its own: the driver sends one statement after another. */
+  async #sendAll(prefix: readonly string[]): Promise<void> {
+    for (const statement of prefix) {
+      await this.#send(statement, undefined)
+      if (statement.startsWith("START TRANSACTION")) this.hasBegun = true
+      if (TIMEOUT.test(statement)) this.#timeoutVariable = statement.slice(0, statement.indexOf(" = "))
+    }
+  }
+
+  /** The timeout is the connection's, not the transaction's, and must not go to the next one. */
+  async #resetTimeout(): Promise<void> {
+    if (this.#timeoutVariable === undefined) return
+    await this.#send(`${this.#timeoutVariable} = DEFAULT`, undefined)
+    this.#timeoutVariable = undefined
+  }
+
+  #send(text: string, parameters: readonly unknown[] | undefined): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      this.client.query(text, parameters, (error, result) => {
+        if (error === null) return resolve(result)
+        if (isFatal(error)) this.isAlive = false
+        reject(error)
+      })
+    })
+  }
+}
+
+/** MySQL and MariaDB: the driver's pool behind a queue that a waiter can leave. */
+export class MysqlEngine implements Engine {
+  readonly #driver: MysqlDriver
+  readonly #primary: Slots
+  readonly #replicas: Slots | undefined
+  readonly #isMariaDb: boolean
+  readonly #connections = new WeakMap<MysqlClient, MysqlConnection>()
+
+  constructor(readonly dataSource: DataSource) {
+    this.#driver = dataSource.driver as unknown as MysqlDriver
+    this.#isMariaDb =
+      dataSource.options.type === "mariadb" || /mariadb|^(5\.5|10|11|12)\./i.test(this.#driver.version ?? "")
+    const { poolSize = DEFAULT_POOL, replication } = dataSource.options as {
+      poolSize?: number
+      replication?: { slaves: readonly unknown[] }
+    }
+    this.#primary = new Slots(this.#driver.pool?.config.connectionLimit ?? poolSize, "connection")
+    if (replication && replication.slaves.length > 0) {
+      this.#replicas = new Slots(poolSize * replication.slaves.length, "replica connection")
+    }
+  }
+
+  get waiting(): number {
+    return this.#primary.waiting + (this.#replicas?.waiting ?? 0)
+  }
+
+  acquire(request: AcquireRequest): Promise<Connection> {
+    const replicas = request.onReplica ? this.#replicas : undefined
+    return acquireFromPool(request, replicas ?? this.#primary, {
+      open: () => (replicas ? this.#driver.obtainSlaveConnection() : this.#driver.obtainMasterConnection()),
+      wrap: (client, done) => {
+        let connection = this.#connections.get(client)
+        if (connection === undefined) {
+          connection = new MysqlConnection(client, this)
+          this.#connections.set(client, connection)
+        }
+        return connection.checkOut(done)
+      },
+      discard: (client) => client.release(),
+      describe: () => describeTarget(this.dataSource.options),
+    })
+  }
+
+  /** The isolation of `SET TRANSACTION` is that of the next transaction only. */
+  begin(options: BeginOptions): readonly string[] {
+    const statements: string[] = []
+    if (options.timeoutMs !== undefined) {
+      statements.push(
+        this.#isMariaDb
+          ? `SET SESSION max_statement_time = ${options.timeoutMs / 1000}`
+          : `SET SESSION max_execution_time = ${options.timeoutMs}`,
+      )
+    }
+    if (options.isolation) statements.push(`SET TRANSACTION ISOLATION LEVEL ${options.isolation}`)
+    statements.push(options.readOnly ? "START TRANSACTION READ ONLY" : "START TRANSACTION")
+    return statements
+  }
+
+  validate(options: BeginOptions): void {
+    assertIsolation(this.dataSource, options.isolation)
+    if (options.variables) {
+      throw new SessionOptionsError(
+        "variables need PostgreSQL or CockroachDB; MySQL and MariaDB have no settings of a transaction.",
+      )
+    }
+  }
+
+  stats(): PoolStats {
+    const max = this.#primary.max + (this.#replicas?.max ?? 0)
+    return { size: this.#driver.pool?._allConnections.length ?? 0, max }
+  }
+
+  close(): void {}
+
+  async cancel(threadId: number): Promise<void> {
+    const { options } = this.dataSource
+    const { replication } = options as { replication?: { master: object } }
+    // The pool's connections may all be busy, so the request goes over a connection of its own.
+    const canceller = this.#driver.mysql.createConnection(
+      this.#driver.createConnectionOptions(options, replication?.master ?? options),
+    )
+    canceller.on("error", () => undefined)
+    try {
+      await new Promise<void>((resolve, reject) => {
+        canceller.query(`KILL QUERY ${threadId}`, undefined, (error) => (error ? reject(error) : resolve()))
+      })
+    } catch (error) {
+      if (codeOf(error) === "ER_NO_SUCH_THREAD") return
+      throw new DatabaseUnavailableError("The running statement could not be cancelled.", { cause: error })
+    } finally {
+      canceller.destroy()
+    }
+  }
+}
+
+function toQueryResult(raw: unknown): QueryResult {
+  const result = new QueryResult()
+  result.raw = raw
+  if (Array.isArray(raw)) result.records = [...raw]
+  else if (typeof raw === "object" && raw !== null && "affectedRows" in raw)
+    result.affected = raw.affectedRows as number
+  return result
+}
+
+/** What the driver marks as fatal has ended the connection; a killed one says so before its socket closes. */
+function isFatal(error: Error): boolean {
+  if ("fatal" in error && error.fatal === true) return true
+  return failureKind(error) === "unavailable"
+}
