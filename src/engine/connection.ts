@@ -59,14 +59,10 @@ export interface Connection {
   rollback(): Promise<void>
 
   /**
-   * Starts a result stream; the connection is busy until the stream has ended, failed or been destroyed.
+   * Starts a result stream in a transaction that has begun; the connection is busy until the stream has ended, failed or been destroyed.
    * @throws TypeORMError where the driver has none
    */
-  stream(
-    text: string,
-    parameters: readonly unknown[] | undefined,
-    prefix: readonly string[],
-  ): Promise<NodeJS.ReadableStream>
+  stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream>
 
   /** Asks the server to stop the running statement. Resolves when asked, never rejects. */
   cancel(): Promise<void>

@@ -92,12 +92,7 @@ class MysqlConnection implements Connection {
     await this.#resetTimeout()
   }
 
-  async stream(
-    text: string,
-    parameters: readonly unknown[] | undefined,
-    prefix: readonly string[],
-  ): Promise<NodeJS.ReadableStream> {
-    await this.#sendAll(prefix)
+  async stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
     const query = this.client.query(text, parameters)
     let hasEnded = false
     const ended = () => {

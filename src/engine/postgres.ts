@@ -101,16 +101,8 @@ class PostgresConnection implements Connection {
     await this.#control("ROLLBACK")
   }
 
-  async stream(
-    text: string,
-    parameters: readonly unknown[] | undefined,
-    prefix: readonly string[],
-  ): Promise<NodeJS.ReadableStream> {
+  async stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
     const QueryStream = this.engine.driver.loadStreamDependency()
-    if (prefix.length > 0) {
-      await this.#control(prefix.join(";"))
-      this.hasBegun = true
-    }
     const stream = new QueryStream(text, parameters)
     this.client.query(stream)
     return stream

@@ -2,7 +2,7 @@ import { type DataSource, QueryFailedError, type QueryResult, type QueryRunner }
 import type { AcquireRequest, BeginOptions, Connection, Engine } from "../engine/connection"
 import { DatabaseUnavailableError, TransactionAbortedError } from "../errors"
 import type { Block } from "./block"
-import type { Tally } from "./tally"
+import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
 
 /** `ROLLBACK TO SAVEPOINT` written by hand is the one statement that an aborted transaction still takes. */
 const ROLLBACK_TO = /^\s*rollback\s+(work\s+|transaction\s+)?to\b/i
@@ -11,8 +11,10 @@ const ROLLBACK_TO = /^\s*rollback\s+(work\s+|transaction\s+)?to\b/i
  * One transaction, from its begin to its end, on one connection. The begin is sent with the first statement.
  * Calls do not overlap: the session's queue sends one after another.
  */
-export class Transaction {
+export class Transaction implements RecordedTransaction {
+  readonly id = nextTransactionId()
   readonly startedAt = performance.now()
+  connectedAt = this.startedAt
   /** whether any statement may have changed something */
   wrote = false
   #connection: Connection | undefined
@@ -25,7 +27,7 @@ export class Transaction {
     private readonly runner: QueryRunner,
     private readonly options: BeginOptions,
     private readonly request: AcquireRequest,
-    private readonly tally: Tally,
+    private readonly record: SessionRecord,
     private readonly report: (error: unknown) => void,
   ) {}
 
@@ -41,6 +43,7 @@ export class Transaction {
   async connect(): Promise<Connection> {
     if (this.#connection) return this.#connection
     this.#connection = await this.engine.acquire(this.request)
+    this.connectedAt = performance.now()
     this.#unsentBegin = this.engine.begin(this.options)
     return this.#connection
   }
@@ -92,13 +95,11 @@ export class Transaction {
     blocks: readonly Block[],
   ): Promise<NodeJS.ReadableStream> {
     if (this.isAborted) throw this.abortedError("This stream")
-    const connection = await this.connect()
-    const prefix = this.#prefix(blocks)
+    const connection = await this.#ready(blocks)
     if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
-    this.#log(text, parameters, prefix)
+    this.#log(text, parameters, [])
     try {
-      const stream = await connection.stream(text, parameters, prefix)
-      await this.#sent(blocks)
+      const stream = await connection.stream(text, parameters)
       stream.on("error", (error) => this.#fail(text, parameters, error))
       return stream
     } catch (error) {
@@ -106,11 +107,9 @@ export class Transaction {
     }
   }
 
-  /** Makes the begin and the savepoints known to the server without a statement of the caller's. */
+  /** The driver's client, once the begin and the savepoints are known to the server. */
   async client(blocks: readonly Block[]): Promise<unknown> {
-    const connection = await this.connect()
-    if (this.#prefix(blocks).length > 0) await this.execute("SELECT 1", [], blocks)
-    return connection.client
+    return (await this.#ready(blocks)).client
   }
 
   async releaseSavepoint(block: Block): Promise<void> {
@@ -135,7 +134,7 @@ export class Transaction {
   async commit(): Promise<void> {
     if (this.isAborted) {
       const error = this.abortedError("commit()")
-      this.tally.failed++
+      this.record.failed(this, error)
       await this.#undo()
       throw error
     }
@@ -147,7 +146,7 @@ export class Transaction {
       this.#log("COMMIT", undefined, [])
       isCommitted = await connection.commit()
     } catch (error) {
-      this.tally.failed++
+      this.record.failed(this, error)
       this.#logError(error, "COMMIT", undefined)
       const isBroken = !connection.isAlive || !(await this.#clean(connection))
       const wasLost = !connection.isAlive
@@ -156,10 +155,11 @@ export class Transaction {
     }
     this.#release(false)
     if (!isCommitted) {
-      this.tally.failed++
-      throw this.abortedError("commit()")
+      const error = this.abortedError("commit()")
+      this.record.failed(this, error)
+      throw error
     }
-    this.tally.committed++
+    this.record.committed(this)
     await this.#broadcast("AfterTransactionCommit")
   }
 
@@ -168,7 +168,7 @@ export class Transaction {
    * either way, and what failed is reported.
    */
   async rollback(): Promise<void> {
-    this.tally.rolledBack++
+    if (!this.#isLost) this.record.rolledBack(this)
     await this.#undo()
   }
 
@@ -200,6 +200,13 @@ export class Transaction {
     )
   }
 
+  /** Sends the begin and the savepoints with a statement that does nothing; a stale connection is replaced on the way. */
+  async #ready(blocks: readonly Block[]): Promise<Connection> {
+    await this.connect()
+    if (this.#prefix(blocks).length > 0) await this.execute("SELECT 1", [], blocks)
+    return this.connect()
+  }
+
   #prefix(blocks: readonly Block[]): readonly string[] {
     const unsent = blocks.filter((block) => !block.isSent)
     if (unsent.length === 0) return this.#unsentBegin
@@ -210,6 +217,7 @@ export class Transaction {
     for (const block of blocks) block.isSent = true
     if (this.#unsentBegin.length === 0) return
     this.#unsentBegin = []
+    this.record.begun(this)
     await this.#broadcast("AfterTransactionStart")
   }
 
@@ -220,7 +228,7 @@ export class Transaction {
     const connection = this.#connection
     if (connection && !connection.isAlive) {
       this.#isLost = true
-      this.tally.failed++
+      this.record.failed(this, error)
       this.#release(true)
     }
     return failure

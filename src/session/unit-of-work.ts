@@ -7,6 +7,7 @@ import { Blocks } from "./blocks"
 import { type Hook, runHooks } from "./hooks"
 import { OpenStreams } from "./open-streams"
 import type { ResolvedSessionOptions } from "./options"
+import { SessionRecord } from "./session-record"
 import { StatementQueue } from "./statement-queue"
 import type { Tally } from "./tally"
 import { Transaction } from "./transaction"
@@ -48,14 +49,16 @@ export class UnitOfWork implements ConnectionOwner {
   #isolation: IsolationLevel | undefined
   #closing: Promise<void> | undefined
   #isCancelled = false
+  readonly #record: SessionRecord
 
   constructor(
     readonly engine: Engine,
     readonly options: ResolvedSessionOptions,
     private readonly context: SessionContext,
-    private readonly tally: Tally,
+    tally: Tally,
     private readonly onClosed: (unit: UnitOfWork) => void,
   ) {
+    this.#record = new SessionRecord(context.label, tally)
     this.blocks = new Blocks(this.#queue, {
       transaction: () => this.#transaction,
       chooseIsolation: (isolation) => this.#chooseIsolation(isolation),
@@ -202,6 +205,7 @@ export class UnitOfWork implements ConnectionOwner {
     await this.#queue.whenNotRunning()
     const hooks = await this.#rollbackOpen()
     this.onClosed(this)
+    this.#record.closed()
     await runHooks([...hooks, ...this.root.hooks.take("rollback")], this.context.report)
   }
 
@@ -231,7 +235,7 @@ export class UnitOfWork implements ConnectionOwner {
   #newTransaction(): Transaction {
     const { acquireTimeoutMs, readOnly } = this.options
     const request = { owner: this, timeoutMs: acquireTimeoutMs, onReplica: readOnly, asWriter: this.#asWriter }
-    return new Transaction(this.engine, this.runner, this.#beginOptions(), request, this.tally, this.context.report)
+    return new Transaction(this.engine, this.runner, this.#beginOptions(), request, this.#record, this.context.report)
   }
 
   get #asWriter(): boolean {
