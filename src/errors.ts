@@ -90,3 +90,8 @@ export class DatabaseUnavailableError extends SessionRuntimeError {
 export class SessionMakerClosedError extends SessionRuntimeError {
   readonly code = "ERR_SESSION_MAKER_CLOSED"
 }
+
+/** A transaction was held longer than `warnAfterMs`. Only reported, never thrown: the transaction goes on. */
+export class TransactionHeldError extends SessionRuntimeError {
+  readonly code = "ERR_SESSION_TRANSACTION_HELD"
+}

@@ -24,9 +24,11 @@ export {
   SessionUsageError,
   SettingsError,
   TransactionAbortedError,
+  TransactionHeldError,
 } from "./errors"
 export { getSession, sessions } from "./koa/sessions"
 export type { SessionsOptions } from "./koa/sessions-options"
+export { type ShutdownOptions, shutdown } from "./koa/shutdown"
 export { createKoaServer, type SessionServerOptions, useKoaServer } from "./koa/use-koa-server"
 export type { RequestSessionOptions } from "./request/session-request"
 export { contextSession } from "./session/context-session"

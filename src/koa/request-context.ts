@@ -56,6 +56,7 @@ export function scopeOf(ctx: Context, what: string, onOpen: (ctx: Context, scope
       report: (error) => reportTo(ctx, error),
       reportLate: (error) => reportTo(ctx, error),
       variables: entered.variables?.(ctx),
+      warnAfterMs: entered.warnAfterMs,
     },
     entered.defaults,
   )

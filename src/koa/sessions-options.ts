@@ -16,6 +16,11 @@ export interface SessionsOptions extends SessionOptions {
    * PostgreSQL and CockroachDB only.
    */
   readonly variables?: (ctx: Context) => Readonly<Record<string, string>>
+  /**
+   * ms, default 30 000: a transaction that is held longer is reported once, as a `TransactionHeldError` that Koa's
+   * `app.on("error")` gets. It goes on.
+   */
+  readonly warnAfterMs?: number
 }
 
 /** The options, checked, with defaults filled in; one object for all requests. */
@@ -24,14 +29,15 @@ export interface SessionsSettings {
   readonly mapErrors: boolean
   readonly rollbackWhen: ((ctx: Context) => boolean) | undefined
   readonly variables: ((ctx: Context) => Readonly<Record<string, string>>) | undefined
+  readonly warnAfterMs: number
 }
 
-const NAMES: readonly (keyof SessionsOptions)[] = ["rollbackWhen", "mapErrors", "variables"]
+const NAMES: readonly (keyof SessionsOptions)[] = ["rollbackWhen", "mapErrors", "variables", "warnAfterMs"]
 
 /** @throws {SessionOptionsError} for an unknown option or one of the wrong kind */
 export function sessionsSettings(options: SessionsOptions): SessionsSettings {
   assertOnlySessionOptions(options, NAMES, "sessions()")
-  const { rollbackWhen, mapErrors = true, variables, ...defaults } = options
+  const { rollbackWhen, mapErrors = true, variables, warnAfterMs = 30_000, ...defaults } = options
   for (const [name, value] of Object.entries({ rollbackWhen, variables })) {
     if (value !== undefined && typeof value !== "function") {
       throw new SessionOptionsError(`sessions(): option "${name}" must be a function of the Koa context.`)
@@ -40,5 +46,8 @@ export function sessionsSettings(options: SessionsOptions): SessionsSettings {
   if (typeof mapErrors !== "boolean") {
     throw new SessionOptionsError('sessions(): option "mapErrors" must be true or false.')
   }
-  return Object.freeze({ defaults: Object.freeze(defaults), mapErrors, rollbackWhen, variables })
+  if (typeof warnAfterMs !== "number" || !(warnAfterMs > 0)) {
+    throw new SessionOptionsError('sessions(): option "warnAfterMs" must be a number of ms above 0.')
+  }
+  return Object.freeze({ defaults: Object.freeze(defaults), mapErrors, rollbackWhen, variables, warnAfterMs })
 }

@@ -15,6 +15,8 @@ export interface RequestHost {
   readonly report: (error: unknown) => void
   readonly reportLate: (error: unknown) => void
   readonly variables?: Readonly<Record<string, string>> | undefined
+  /** ms after which a transaction that is still open is reported once */
+  readonly warnAfterMs: number
 }
 
 interface Entry {

@@ -4,6 +4,7 @@ import type { BeginOptions, ConnectionOwner, Engine, IsolationLevel } from "../e
 import { SessionClosedError, SessionOptionsError, SessionStateError } from "../errors"
 import { Block, levels } from "./block"
 import { Blocks } from "./blocks"
+import { stopWatching, type Watched, watchTransaction } from "./held-too-long"
 import { type Hook, runHooks } from "./hooks"
 import { OpenStreams } from "./open-streams"
 import type { ResolvedSessionOptions } from "./options"
@@ -23,6 +24,8 @@ export interface SessionContext {
   /** takes the errors of statements that came after the end; they reject as well */
   readonly reportLate?: (error: SessionClosedError) => void
   readonly variables?: Readonly<Record<string, string>> | undefined
+  /** ms after which a transaction that is still open is reported once; default never */
+  readonly warnAfterMs?: number | undefined
 }
 
 /**
@@ -49,6 +52,7 @@ export class UnitOfWork implements ConnectionOwner {
   #isolation: IsolationLevel | undefined
   #closing: Promise<void> | undefined
   #isCancelled = false
+  #watched: Watched | undefined
   readonly #record: SessionRecord
 
   constructor(
@@ -227,7 +231,7 @@ export class UnitOfWork implements ConnectionOwner {
       return await work(transaction)
     } catch (error) {
       // No connection: nothing has begun, and the next statement may try again.
-      if (!transaction.isOpen && this.#transaction === transaction) this.#transaction = undefined
+      if (!transaction.isOpen && this.#transaction === transaction) this.#endTransaction()
       throw error
     }
   }
@@ -235,7 +239,22 @@ export class UnitOfWork implements ConnectionOwner {
   #newTransaction(): Transaction {
     const { acquireTimeoutMs, readOnly } = this.options
     const request = { owner: this, timeoutMs: acquireTimeoutMs, onReplica: readOnly, asWriter: this.#asWriter }
-    return new Transaction(this.engine, this.runner, this.#beginOptions(), request, this.#record, this.context.report)
+    const { report } = this.context
+    const transaction = new Transaction(this.engine, this.runner, this.#beginOptions(), request, this.#record, report)
+    this.#watch(transaction.startedAt)
+    return transaction
+  }
+
+  #watch(startedAt: number): void {
+    const { warnAfterMs, report } = this.context
+    if (warnAfterMs === undefined) return
+    this.#watched = { startedAt, warnAfterMs, describe: () => this.context.label(), report }
+    watchTransaction(this.#watched)
+  }
+
+  #endTransaction(): void {
+    this.#transaction = undefined
+    if (this.#watched) stopWatching(this.#watched)
   }
 
   get #asWriter(): boolean {
@@ -259,7 +278,7 @@ export class UnitOfWork implements ConnectionOwner {
     } catch (error) {
       return { hooks: this.root.hooks.take("rollback"), failure: { error } }
     } finally {
-      this.#transaction = undefined
+      this.#endTransaction()
     }
   }
 
@@ -272,7 +291,7 @@ export class UnitOfWork implements ConnectionOwner {
     const transaction = this.#transaction
     if (transaction === undefined) return []
     await transaction.rollback()
-    this.#transaction = undefined
+    this.#endTransaction()
     return this.root.hooks.take("rollback")
   }
 
