@@ -33,6 +33,11 @@ export class GuidDataSource extends DataSource {
     await super.buildMetadatas()
     adaptGuids(this)
   }
+
+  /** Builds the metadata before `initialize()` does, without a connection. */
+  async prepareMetadata(): Promise<void> {
+    await this.buildMetadatas()
+  }
 }
 
 /** Foreign keys take the form of the GUID they refer to; TypeORM copies the type but not the transformer. */

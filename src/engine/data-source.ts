@@ -46,6 +46,15 @@ export function buildDataSource(database: string | DataSourceOptions, options: D
   )
 }
 
+/**
+ * Builds the entities' metadata without connecting, so that queries can be built before the database is there; `initialize()`
+ * builds them again, with what it has learnt of the server. One that was made elsewhere is initialised instead.
+ */
+export async function buildMetadata(dataSource: DataSource): Promise<void> {
+  if (dataSource instanceof GuidDataSource) await dataSource.prepareMetadata()
+  else await initialize(dataSource)
+}
+
 /** @throws {DatabaseUnavailableError} as `createDataSource` */
 export async function initialize(dataSource: DataSource): Promise<DataSource> {
   try {

@@ -66,13 +66,32 @@ export function scopeOf(ctx: Context, what: string, onOpen: (ctx: Context, scope
 }
 
 /** How the request has gone so far: a status of 400 or more undoes it, unless the application says otherwise. */
-export function outcomeOf(ctx: Context): Outcome {
+function outcomeOf(ctx: Context): Outcome {
   const rollbackWhen = settingsOf(ctx)?.rollbackWhen
   return (rollbackWhen ? rollbackWhen(ctx) : statusOf(ctx) >= 400) ? "rollback" : "commit"
 }
 
+/**
+ * Ends the sessions of the action, or of the chain, that has returned. Koa makes JSON of the body after all middleware have
+ * ended, when the commit has long happened, so it is tried here; the text is not kept: middleware outside may still change
+ * the body.
+ * @throws what the body's serialisation, or the commit, throws
+ */
+export async function endAction(ctx: Context): Promise<void> {
+  const scope = tryScope(ctx)
+  if (scope === undefined) return
+  const outcome = outcomeOf(ctx)
+  const isLater = isAnsweredLater(ctx)
+  if (outcome === "commit" && !isLater && scope.hasWritten) assertSerializable(ctx.body)
+  await scope.complete(outcome, isLater)
+}
+
+function assertSerializable(body: unknown): void {
+  if (typeof body === "object" && body !== null && !Buffer.isBuffer(body)) JSON.stringify(body)
+}
+
 /** Whether the response goes on using sessions after the middleware have ended: a stream, or a handler on its own. */
-export function isAnsweredLater(ctx: Context): boolean {
+function isAnsweredLater(ctx: Context): boolean {
   if (ctx.respond === false) return true
   const body: unknown = ctx.body
   if (typeof body !== "object" || body === null || Buffer.isBuffer(body)) return false

@@ -1,17 +1,10 @@
 import type { Context } from "koa"
 import { type Action, type ActionMetadata, KoaDriver } from "routing-controllers"
-import type { RequestScope } from "../request/request-scope"
 import { isRetryable } from "../session/managed"
 import { isMappedError, toHttpError } from "./http-errors"
-import { isAnsweredLater, outcomeOf, reportTo, settingsOf, tryScope } from "./request-context"
-import { assertOneSessionEach, usesSession } from "./session-parameters"
-
-/** Goes through routing-controllers' error path up to the route, where the action is run again. */
-class RunAgain {
-  constructor(readonly failure: unknown) {}
-}
-
-type ExecuteAction = (action: Action) => unknown
+import { type ExecuteAction, isRepeatable, RunAgain, repeatable } from "./repeat-action"
+import { endAction, reportTo, settingsOf, tryScope } from "./request-context"
+import { assertOneSessionEach } from "./session-parameters"
 
 /**
  * routing-controllers' Koa driver that ends the request's sessions in its own success and error path: a commit that fails
@@ -22,7 +15,7 @@ type ExecuteAction = (action: Action) => unknown
 export class SessionKoaDriver extends KoaDriver {
   override registerAction(action: ActionMetadata, execute: ExecuteAction): void {
     assertOneSessionEach(action)
-    super.registerAction(action, usesSession(action) ? repeatable(execute) : execute)
+    super.registerAction(action, repeatable(execute))
   }
 
   override handleSuccess(result: unknown, action: ActionMetadata, options: Action): unknown {
@@ -36,11 +29,11 @@ export class SessionKoaDriver extends KoaDriver {
     const ctx = options.context as Context
     const scope = tryScope(ctx)
     if (scope) {
-      if (isRetryable(error) && (await scope.prepareRetry())) throw new RunAgain(error)
+      if (isRetryable(error) && isRepeatable(options) && (await scope.prepareRetry())) throw new RunAgain(error)
       await scope.fail()
     }
     const shown = settingsOf(ctx)?.mapErrors ? (toHttpError(error) ?? error) : error
-    if (isMappedError(shown) && this.isDefaultErrorHandlingEnabled) this.#prepareAnswer(ctx, shown, error)
+    if (this.isDefaultErrorHandlingEnabled) this.#prepareAnswer(ctx, shown, error)
     await super.handleError(shown, action as ActionMetadata, options)
   }
 
@@ -59,40 +52,17 @@ export class SessionKoaDriver extends KoaDriver {
 
   async #endSessions(answered: unknown, ctx: Context): Promise<unknown> {
     const value = await answered
-    const scope = tryScope(ctx) as RequestScope
-    const outcome = outcomeOf(ctx)
-    if (outcome === "commit" && scope.hasWritten) assertSerializable(ctx)
-    await scope.complete(outcome, isAnsweredLater(ctx))
+    await endAction(ctx)
     return value
   }
 
-  #prepareAnswer(ctx: Context, shown: { httpCode: number; headers?: Record<string, string> }, error: unknown): void {
-    if (shown.httpCode >= 500) reportTo(ctx, error)
+  #prepareAnswer(ctx: Context, shown: unknown, error: unknown): void {
     // A commit that failed comes after the answer was made: nothing of it may stay.
-    ctx.body = null
+    if (ctx.body !== undefined && ctx.body !== null) ctx.body = null
     ctx.remove("Location")
-    if (shown.headers) ctx.set(shown.headers)
-  }
-}
-
-/**
- * Koa makes JSON of the body after all middleware have ended, when the commit has long happened. The text made here is not
- * kept: middleware outside may still change the body.
- */
-function assertSerializable(ctx: Context): void {
-  const body: unknown = ctx.body
-  if (typeof body !== "object" || body === null || Buffer.isBuffer(body) || isAnsweredLater(ctx)) return
-  JSON.stringify(body)
-}
-
-function repeatable(execute: ExecuteAction): ExecuteAction {
-  return async function runAction(action: Action): Promise<unknown> {
-    for (;;) {
-      try {
-        return await execute(action)
-      } catch (error) {
-        if (!(error instanceof RunAgain)) throw error
-      }
-    }
+    if (!isMappedError(shown)) return
+    const { httpCode, headers } = shown as { httpCode: number; headers?: Record<string, string> }
+    if (httpCode >= 500 && !tryScope(ctx)?.isAbandoned) reportTo(ctx, error)
+    if (headers) ctx.set(headers)
   }
 }

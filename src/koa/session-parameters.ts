@@ -9,10 +9,6 @@ export function registerParameter(value: object, request: SessionRequest): void 
   requests.set(value, request)
 }
 
-export function usesSession(action: ActionMetadata): boolean {
-  return requestsOf(action).length > 0
-}
-
 /**
  * Checks the `@Session()` parameters of one action, when the server is built.
  * @throws {SessionOptionsError} where two of them ask the same maker for different options

@@ -4,16 +4,7 @@ import type { RequestScope } from "../request/request-scope"
 import { type RequestSessionOptions, SessionRequest } from "../request/session-request"
 import type { Session } from "../session/session"
 import { toHttpError } from "./http-errors"
-import {
-  enterScope,
-  isAnsweredLater,
-  isScoped,
-  outcomeOf,
-  reportTo,
-  scopeOf,
-  settingsOf,
-  tryScope,
-} from "./request-context"
+import { endAction, enterScope, isScoped, scopeOf, tryScope } from "./request-context"
 import { type SessionsOptions, sessionsSettings } from "./sessions-options"
 
 /**
@@ -29,8 +20,8 @@ export function sessions(options: SessionsOptions = {}): Middleware {
     enterScope(ctx, settings)
     try {
       await next()
-      const scope = tryScope(ctx)
-      if (scope) await endChain(ctx, scope)
+      await endAction(ctx)
+      markChainEnded(ctx)
     } catch (error) {
       await tryScope(ctx)?.fail()
       markChainEnded(ctx)
@@ -76,19 +67,9 @@ function watchResponse(ctx: Context, scope: RequestScope): void {
   })
 }
 
-async function endChain(ctx: Context, scope: RequestScope): Promise<void> {
-  await scope.complete(outcomeOf(ctx), isAnsweredLater(ctx))
-  markChainEnded(ctx)
-}
-
 function markChainEnded(ctx: Context): void {
   const watch = watches.get(ctx)
   if (!watch) return
   watch.hasChainEnded = true
   if (watch.isGone) void tryScope(ctx)?.finish()
-}
-
-/** Tells the application of an error whose response says nothing of it. */
-export function reportMapped(ctx: Context, error: unknown): void {
-  if (settingsOf(ctx)) reportTo(ctx, error)
 }

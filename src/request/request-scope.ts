@@ -1,3 +1,6 @@
+import { setImmediate as nextTurn } from "node:timers/promises"
+import type { ServiceIdentifier } from "typedi"
+import { SessionClosedError } from "../errors"
 import type { ResolvedSessionOptions, SessionOptions } from "../session/options"
 import { type Session, unitOf } from "../session/session"
 import type { SessionMaker } from "../session/session-maker"
@@ -20,6 +23,7 @@ export interface RequestHost {
 }
 
 interface Entry {
+  readonly identifier: ServiceIdentifier<SessionMaker>
   readonly maker: SessionMaker
   readonly options: ResolvedSessionOptions
   readonly session: Session | Promise<Session>
@@ -27,6 +31,10 @@ interface Entry {
   unit: UnitOfWork | undefined
   /** set once the action that used it has ended */
   outcome: Outcome | undefined
+  /** what goes on with it after the action; never rejects */
+  ending: Promise<void> | undefined
+  /** whether it is about to close, so that it can be given to nobody any more */
+  isLeaving: boolean
 }
 
 /**
@@ -39,34 +47,59 @@ export class RequestScope {
   #isAbandoned = false
   #isFinished = false
   #attempts = 0
+  #asked = 0
 
   constructor(
     host: RequestHost,
     readonly defaults: SessionOptions,
   ) {
-    this.#context = host
-  }
-
-  /** Whether any session may have changed something. */
-  get hasWritten(): boolean {
-    return this.#entries.some(({ unit }) => unit?.hasWritten)
-  }
-
-  /** The session for this request: one for each maker and set of options. A session that has ended is replaced by a new one. */
-  session(request: SessionRequest): Session | Promise<Session> {
-    const maker = findMaker(request.identifier)
-    const options = request.resolve(maker, this.defaults)
-    for (const entry of this.#entries) {
-      const { unit, outcome } = entry
-      const hasEnded = unit ? unit.isClosed && !this.#isAbandoned : outcome !== undefined
-      if (entry.maker === maker && entry.options === options && !hasEnded) return entry.session
+    const report = (error: unknown) => {
+      // Its session was closed because the client left: that is no mistake of the action.
+      if (!(this.#isAbandoned && error instanceof SessionClosedError)) host.report(error)
     }
-    return this.#open(maker, options)
+    this.#context = { ...host, report }
+  }
+
+  /** Whether any open session may have changed something, or work of it is still under way. */
+  get hasWritten(): boolean {
+    return this.#entries.some(({ unit }) => unit && !unit.isClosed && matters(unit))
+  }
+
+  /** Whether the client was gone before it was answered. */
+  get isAbandoned(): boolean {
+    return this.#isAbandoned
+  }
+
+  /** How often a session was asked for. */
+  get asked(): number {
+    return this.#asked
   }
 
   /**
-   * Ends the sessions of an action that has returned, and at the end of the chain those opened since; what is "before the response" has happened when the promise resolves.
-   * Where the commit of one fails, those after it are rolled back.
+   * The session for this request: one for each maker and set of options. One that has ended is replaced by a new one. A maker
+   * that the container has dropped meanwhile keeps the sessions that it gave this request.
+   */
+  session(request: SessionRequest): Session | Promise<Session> {
+    this.#asked++
+    const { identifier } = request
+    const known = this.#entries.find(
+      (entry) =>
+        entry.identifier === identifier &&
+        !this.#hasEnded(entry) &&
+        entry.options === request.resolve(entry.maker, this.defaults),
+    )
+    if (known) return known.session
+    const maker = findMaker(identifier)
+    const options = request.resolve(maker, this.defaults)
+    const same = this.#entries.find(
+      (entry) => entry.maker === maker && entry.options === options && !this.#hasEnded(entry),
+    )
+    return same ? same.session : this.#open(identifier, maker, options)
+  }
+
+  /**
+   * Ends the sessions of an action that has returned, and at the end of the chain those opened since; what is "before the
+   * response" has happened when the promise resolves. Where the commit of one fails, those after it are rolled back.
    * @throws what `commit()` throws; every session is then closed
    */
   async complete(outcome: Outcome, isUsedByBody: boolean): Promise<void> {
@@ -77,14 +110,14 @@ export class RequestScope {
       if (unit.isClosed) continue
       const end = decideEnd(outcome, {
         commit: options.commit,
-        matters: unit.hasWritten || !unit.isQuiet,
+        matters: matters(unit),
         hasOpenStream: unit.streams.count > 0,
         isUsedByBody,
       })
       if (end === "close") await unit.close()
-      else if (end === "commit in background") this.#commit(unit, isUsedByBody).catch(this.#context.report)
-      else if (end === "commit") await this.#commitOrFail(unit, isUsedByBody)
-      else if (unit.streams.count > 0) this.#completeAfterStreams(unit, options)
+      else if (end === "commit in background") this.#goOn(entry, this.#commit(entry, unit, isUsedByBody))
+      else if (end === "commit") await this.#commitOrFail(entry, unit, isUsedByBody)
+      else if (unit.streams.count > 0) this.#goOn(entry, this.#completeAfterStreams(unit, options))
     }
   }
 
@@ -103,9 +136,14 @@ export class RequestScope {
   async finish(): Promise<void> {
     if (this.#isFinished) return
     this.#isFinished = true
-    for (const { unit, options, outcome } of this.#entries) {
+    for (const entry of this.#entries) {
+      const { unit, options, outcome } = entry
       if (!unit) continue
-      const late = this.#isAbandoned ? "close" : decideLate(outcome ?? "rollback", options.commit)
+      // Nobody is left to read them, and what waits for their end would wait for ever.
+      unit.streams.destroy()
+      await entry.ending
+      const isInVain = this.#isAbandoned && !unit.hasWritten
+      const late = isInVain ? "close" : decideLate(outcome ?? "rollback", options.commit)
       if (late === "commit" && !unit.isClosed) await unit.complete().catch(this.#context.report)
       await unit.close()
     }
@@ -122,11 +160,21 @@ export class RequestScope {
     return true
   }
 
-  #open(maker: SessionMaker, options: ResolvedSessionOptions): Session | Promise<Session> {
+  #hasEnded({ unit, outcome, isLeaving }: Entry): boolean {
+    if (unit === undefined) return outcome !== undefined
+    return (unit.isClosed || isLeaving) && !this.#isAbandoned
+  }
+
+  #open(
+    identifier: ServiceIdentifier<SessionMaker>,
+    maker: SessionMaker,
+    options: ResolvedSessionOptions,
+  ): Session | Promise<Session> {
     const opened = maker.openWith(options, this.#context)
+    const fresh = { identifier, maker, options, outcome: undefined, ending: undefined, isLeaving: false }
     if (!(opened instanceof Promise)) {
       const unit = unitOf(opened)
-      this.#entries.push({ maker, options, session: opened, unit, outcome: undefined })
+      this.#entries.push({ ...fresh, session: opened, unit })
       if (this.#isAbandoned || this.#isFinished) void unit.close()
       return opened
     }
@@ -142,7 +190,7 @@ export class RequestScope {
         throw error
       },
     )
-    const entry: Entry = { maker, options, session, unit: undefined, outcome: undefined }
+    const entry: Entry = { ...fresh, session, unit: undefined }
     this.#entries.push(entry)
     return session
   }
@@ -156,9 +204,13 @@ export class RequestScope {
     )
   }
 
-  async #commitOrFail(unit: UnitOfWork, isUsedByBody: boolean): Promise<void> {
+  #goOn(entry: Entry, ending: Promise<void>): void {
+    entry.ending = ending.catch(this.#context.report)
+  }
+
+  async #commitOrFail(entry: Entry, unit: UnitOfWork, isUsedByBody: boolean): Promise<void> {
     try {
-      await this.#commit(unit, isUsedByBody)
+      await this.#commit(entry, unit, isUsedByBody)
     } catch (error) {
       await this.fail()
       throw error
@@ -166,17 +218,23 @@ export class RequestScope {
   }
 
   /** A body that is a stream can go on reading through the session until it is flushed. */
-  #commit(unit: UnitOfWork, isUsedByBody: boolean): Promise<void> {
-    return isUsedByBody ? unit.commitIssued() : unit.complete()
+  async #commit(entry: Entry, unit: UnitOfWork, isUsedByBody: boolean): Promise<void> {
+    // A `save()` that was not awaited sends its first statement some promises later than the action returns.
+    await nextTurn()
+    if (unit.isClosed) return
+    if (isUsedByBody) return unit.commitIssued()
+    entry.isLeaving = true
+    await unit.complete()
   }
 
-  #completeAfterStreams(unit: UnitOfWork, { commit }: ResolvedSessionOptions): void {
-    const end = async () => {
-      await unit.streams.whenEnded()
-      if (unit.isClosed) return
-      if (this.#isAbandoned || commit === "manual") await unit.close()
-      else if (commit !== "after-response") await unit.complete()
-    }
-    end().catch(this.#context.report)
+  async #completeAfterStreams(unit: UnitOfWork, { commit }: ResolvedSessionOptions): Promise<void> {
+    await unit.streams.whenEnded()
+    if (unit.isClosed || commit === "after-response") return
+    if (commit === "manual" || (this.#isAbandoned && !unit.hasWritten)) await unit.close()
+    else await unit.complete()
   }
+}
+
+function matters(unit: UnitOfWork): boolean {
+  return unit.hasWritten || !unit.isQuiet
 }

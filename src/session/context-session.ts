@@ -21,10 +21,10 @@ export async function contextSession<T>(
 ): Promise<T> {
   if (options) assertSessionOptions(options, "contextSession()")
   if (!dataSource.isInitialized) await initialize(dataSource)
-  const engine = engineOf(dataSource)
+  const source = { dataSource, engine: engineOf(dataSource), start: async () => engineOf(dataSource) }
   const resolved = resolveSessionOptions(options)
   const tally = { committed: 0, rolledBack: 0, failed: 0 }
-  return runManaged(() => new Session(new UnitOfWork(engine, resolved, CONTEXT, tally, () => undefined)), resolved, fn)
+  return runManaged(() => new Session(new UnitOfWork(source, resolved, CONTEXT, tally, () => undefined)), resolved, fn)
 }
 
 const CONTEXT: SessionContext = { asWriter: true, label: () => "contextSession()", report: reportAsWarning }

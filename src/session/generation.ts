@@ -1,52 +1,63 @@
 import type { DataSource } from "typeorm"
-import type { PoolStats } from "../engine/connection"
+import type { Engine, PoolStats } from "../engine/connection"
+import { buildMetadata, initialize } from "../engine/data-source"
 import { closeEngine, engineOf } from "../engine/engine"
+import type { EngineSource } from "./engine-source"
 import type { ResolvedSessionOptions } from "./options"
 import { Session } from "./session"
 import type { Tally } from "./tally"
 import { type SessionContext, UnitOfWork } from "./unit-of-work"
 
-/** What a maker's function made: the `DataSource`, and whether it is the maker's to destroy. */
-export interface StartedDataSource {
+/** What a maker's configuration gave: the `DataSource`, and whether it is the maker's to destroy. */
+export interface ConfiguredDataSource {
   readonly dataSource: DataSource
   readonly isOwned: boolean
 }
 
 /**
- * One start of a maker's `DataSource` and the sessions made from it. `reset()` leaves it behind: its sessions finish on it,
- * and with the last of them it ends.
+ * One `DataSource` of a maker and the sessions made from it. `reset()` leaves it behind: its sessions finish on it, and with
+ * the last of them it ends. It is prepared first (its metadata are built) and connected when the first session begins.
  */
 export class Generation {
-  readonly starting: Promise<DataSource>
-  /** set once started, so that sessions need not wait */
-  dataSource: DataSource | undefined
   readonly units = new Set<UnitOfWork>()
+  /** Resolves when sessions can be made; rejects where the configuration is at fault. */
+  readonly preparing: Promise<void>
+  #source: GenerationSource | undefined
   #isOwned = false
   #onDrained: (() => void)[] = []
   #retiring: Promise<void> | undefined
 
   constructor(
-    start: () => Promise<StartedDataSource>,
+    configure: () => Promise<ConfiguredDataSource>,
     private readonly tally: Tally,
+    private readonly onStartFailed: () => void,
   ) {
-    this.starting = start().then(({ dataSource, isOwned }) => {
-      this.dataSource = dataSource
-      this.#isOwned = isOwned
-      return dataSource
-    })
+    this.preparing = this.#prepare(configure)
+  }
+
+  get isPrepared(): boolean {
+    return this.#source !== undefined
   }
 
   get waiting(): number {
-    return this.dataSource ? engineOf(this.dataSource).waiting : 0
+    return this.#source?.engine?.waiting ?? 0
   }
 
   get pool(): PoolStats {
-    return this.dataSource ? engineOf(this.dataSource).stats() : { size: 0, max: 0 }
+    return this.#source?.engine?.stats() ?? { size: 0, max: 0 }
   }
 
-  /** Opens a session. The `DataSource` has started. */
-  open(dataSource: DataSource, options: ResolvedSessionOptions, context: SessionContext): Session {
-    const unit = new UnitOfWork(engineOf(dataSource), options, context, this.tally, (closed) => this.#forget(closed))
+  /** The `DataSource`, initialised now if it was not. */
+  async start(): Promise<DataSource> {
+    await this.preparing
+    const source = this.#prepared()
+    await source.start()
+    return source.dataSource
+  }
+
+  /** Opens a session. The generation is prepared. */
+  open(options: ResolvedSessionOptions, context: SessionContext): Session {
+    const unit = new UnitOfWork(this.#prepared(), options, context, this.tally, (closed) => this.#forget(closed))
     const session = new Session(unit)
     this.units.add(unit)
     return session
@@ -69,22 +80,72 @@ export class Generation {
     }
   }
 
+  async #prepare(configure: () => Promise<ConfiguredDataSource>): Promise<void> {
+    const { dataSource, isOwned } = await configure()
+    if (!dataSource.isInitialized) await buildMetadata(dataSource)
+    this.#isOwned = isOwned
+    this.#source = new GenerationSource(dataSource, this.onStartFailed)
+  }
+
+  #prepared(): GenerationSource {
+    if (this.#source === undefined) throw new TypeError("A session was opened before its DataSource was prepared.")
+    return this.#source
+  }
+
   async #end(): Promise<void> {
     try {
-      await this.starting
+      await this.preparing
     } catch {
-      // Whoever asked for the DataSource has been told; there is nothing to end.
+      // Whoever asked for a session has been told; there is nothing to end.
       return
     }
     if (this.units.size > 0) await new Promise<void>((resolve) => this.#onDrained.push(resolve))
-    const { dataSource } = this
-    if (!dataSource || !this.#isOwned) return
-    closeEngine(dataSource)
-    if (dataSource.isInitialized) await dataSource.destroy()
+    await this.#prepared().end(this.#isOwned)
   }
 
   #forget(unit: UnitOfWork): void {
     this.units.delete(unit)
     if (this.units.size === 0) for (const drained of this.#onDrained.splice(0)) drained()
+  }
+}
+
+/** Starts the `DataSource` once for all that ask at the same time; a failed start is forgotten, and the next one tries again. */
+class GenerationSource implements EngineSource {
+  engine: Engine | undefined
+  #starting: Promise<Engine> | undefined
+
+  constructor(
+    readonly dataSource: DataSource,
+    private readonly onStartFailed: () => void,
+  ) {
+    if (dataSource.isInitialized) this.engine = engineOf(dataSource)
+  }
+
+  start(): Promise<Engine> {
+    this.#starting ??= this.#start()
+    return this.#starting
+  }
+
+  async end(isOwned: boolean): Promise<void> {
+    try {
+      await this.#starting
+    } catch {
+      // Whoever began a transaction has been told; there is nothing to end.
+    }
+    if (!isOwned) return
+    closeEngine(this.dataSource)
+    if (this.dataSource.isInitialized) await this.dataSource.destroy()
+  }
+
+  async #start(): Promise<Engine> {
+    try {
+      if (!this.dataSource.isInitialized) await initialize(this.dataSource)
+      this.engine = engineOf(this.dataSource)
+      return this.engine
+    } catch (error) {
+      this.#starting = undefined
+      this.onStartFailed()
+      throw error
+    }
   }
 }

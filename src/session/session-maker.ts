@@ -5,7 +5,7 @@ import { buildDataSource, type DataSourceOverrides, initialize } from "../engine
 import { SessionMakerClosedError, SessionOptionsError } from "../errors"
 import { DatabaseSettings } from "../settings/database-settings"
 import { redactUri } from "../settings/redact-uri"
-import { Generation, type StartedDataSource } from "./generation"
+import { type ConfiguredDataSource, Generation } from "./generation"
 import { runManaged } from "./managed"
 import {
   assertSessionOptions,
@@ -115,12 +115,25 @@ export class SessionMaker {
    * @throws {DatabaseUriError} {DriverNotInstalledError} {SettingsError} where the configuration is at fault
    */
   async dataSource(): Promise<DataSource> {
-    return this.#start().starting
+    return this.#current().start()
+  }
+
+  /** Whether sessions can be opened without waiting. */
+  get isPrepared(): boolean {
+    return this.#generation?.isPrepared === true
+  }
+
+  /**
+   * Reads the configuration and builds the entities' metadata, so that sessions can be opened without waiting. Does not
+   * connect. @throws {SettingsError} {DatabaseUriError} {DriverNotInstalledError} where the configuration is at fault
+   */
+  async prepare(): Promise<void> {
+    await this.#current().preparing
   }
 
   /** A new `DataSource` that the caller owns and destroys; not the shared one. @throws as `dataSource()` */
   async createDataSource(): Promise<DataSource> {
-    const { dataSource } = await this.#build()
+    const { dataSource } = await this.#configure()
     return dataSource.isInitialized ? dataSource : initialize(dataSource)
   }
 
@@ -144,12 +157,11 @@ export class SessionMaker {
     return runManaged(() => this.openWith(resolved, RUN), resolved, fn)
   }
 
-  /** Opens a session, without a promise where the `DataSource` has started. For the request's scope. */
+  /** Opens a session, without a promise where the maker is prepared. For the request's scope. */
   openWith(options: ResolvedSessionOptions, context: SessionContext): Session | Promise<Session> {
-    const generation = this.#start()
-    const { dataSource } = generation
-    if (dataSource) return generation.open(dataSource, options, context)
-    return generation.starting.then((started) => generation.open(started, options, context))
+    const generation = this.#current()
+    if (generation.isPrepared) return generation.open(options, context)
+    return generation.preparing.then(() => generation.open(options, context))
   }
 
   /**
@@ -209,28 +221,32 @@ export class SessionMaker {
     return `SessionMaker { ${uri === undefined ? "(database not given as a URI)" : redactUri(uri)} }`
   }
 
-  #start(): Generation {
+  #current(): Generation {
     if (this.#generation) return this.#generation
     if (this.#isClosed) {
       throw new SessionMakerClosedError(
         "The SessionMaker is closed and opens no more sessions: make a new one, or use reset() where it is to go on.",
       )
     }
-    const generation = new Generation(() => this.#started(), this.#tally)
+    const generation: Generation = new Generation(
+      () => this.#configure(),
+      this.#tally,
+      () => this.#abandon(generation),
+    )
     this.#generation = generation
-    generation.starting.catch(() => {
-      if (this.#generation === generation) this.#generation = undefined
-    })
+    generation.preparing.catch(() => this.#abandon(generation))
     return generation
   }
 
-  async #started(): Promise<StartedDataSource> {
-    const { dataSource, isOwned } = await this.#build()
-    return { dataSource: dataSource.isInitialized ? dataSource : await initialize(dataSource), isOwned }
+  /** It could not start: the next use reads the configuration anew. Its sessions, if any, try again by themselves. */
+  #abandon(generation: Generation): void {
+    if (this.#generation !== generation) return
+    this.#generation = undefined
+    this.#retire(generation).catch(reportAsWarning)
   }
 
   /** One that was given already started belongs to whoever started it. */
-  async #build(): Promise<StartedDataSource> {
+  async #configure(): Promise<ConfiguredDataSource> {
     const given = typeof this.#database === "function" ? await this.#database() : this.#database
     if (given instanceof DataSource) return { dataSource: given, isOwned: !given.isInitialized }
     if (typeof given !== "string" && (typeof given !== "object" || given === null || !("type" in given))) {

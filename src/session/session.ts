@@ -19,7 +19,8 @@ export class Session extends EntityManager {
   /** Made by `SessionMaker`, `contextSession()` and the request's scope; not by applications. */
   constructor(unit: UnitOfWork, block: Block = unit.root) {
     const host = new SessionRunnerHost(unit, block)
-    super(unit.engine.dataSource, createSessionRunner(unit.engine.dataSource, host, unit.options.readOnly))
+    const { dataSource } = unit.source
+    super(dataSource, createSessionRunner(dataSource, host, unit.options.readOnly))
     this.#unit = unit
     this.#host = host
     if (block === unit.root) unit.runner = this.queryRunner as QueryRunner

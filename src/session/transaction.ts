@@ -1,7 +1,8 @@
 import { type DataSource, QueryFailedError, type QueryResult, type QueryRunner } from "typeorm"
-import type { AcquireRequest, BeginOptions, Connection, Engine } from "../engine/connection"
+import type { AcquireRequest, BeginOptions, Connection } from "../engine/connection"
 import { DatabaseUnavailableError, TransactionAbortedError } from "../errors"
 import type { Block } from "./block"
+import type { EngineSource } from "./engine-source"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
 
 /** `ROLLBACK TO SAVEPOINT` written by hand is the one statement that an aborted transaction still takes. */
@@ -23,7 +24,7 @@ export class Transaction implements RecordedTransaction {
   #isLost = false
 
   constructor(
-    private readonly engine: Engine,
+    private readonly source: EngineSource,
     private readonly runner: QueryRunner,
     private readonly options: BeginOptions,
     private readonly request: AcquireRequest,
@@ -39,12 +40,17 @@ export class Transaction implements RecordedTransaction {
     return this.#firstFailure !== undefined || this.#connection?.isAborted === true
   }
 
-  /** Takes the connection; nothing is sent yet. @throws what `Engine.acquire` throws; the transaction has not begun */
+  /**
+   * Takes the connection, and starts the `DataSource` where nobody has; no begin is sent yet.
+   * @throws what `EngineSource.start`, `Engine.validate` and `Engine.acquire` throw; the transaction has not begun
+   */
   async connect(): Promise<Connection> {
     if (this.#connection) return this.#connection
-    this.#connection = await this.engine.acquire(this.request)
+    const engine = this.source.engine ?? (await this.source.start())
+    engine.validate(this.options)
+    this.#connection = await engine.acquire(this.request)
     this.connectedAt = performance.now()
-    this.#unsentBegin = this.engine.begin(this.options)
+    this.#unsentBegin = engine.begin(this.options)
     return this.#connection
   }
 
@@ -77,7 +83,7 @@ export class Transaction implements RecordedTransaction {
       } catch (error) {
         // Dead before it had answered the begin: a stale pooled connection. Nothing has run, so another one may try.
         const isStale = !connection.isAlive && !connection.hasBegun && this.#unsentBegin.length > 0
-        if (isStale && staleConnections++ < this.engine.stats().max) {
+        if (isStale && staleConnections++ < (this.source.engine?.stats().max ?? 0)) {
           this.#connection = undefined
           connection.release(true)
           connection = await this.connect()
@@ -309,7 +315,7 @@ export class Transaction implements RecordedTransaction {
   }
 
   get #dataSource(): DataSource {
-    return this.engine.dataSource
+    return this.source.dataSource
   }
 }
 

@@ -1,9 +1,10 @@
 import { setImmediate as nextTurn } from "node:timers/promises"
 import type { QueryResult, QueryRunner } from "typeorm"
-import type { BeginOptions, ConnectionOwner, Engine, IsolationLevel } from "../engine/connection"
+import type { BeginOptions, ConnectionOwner, IsolationLevel } from "../engine/connection"
 import { SessionClosedError, SessionOptionsError, SessionStateError } from "../errors"
 import { Block, levels } from "./block"
 import { Blocks } from "./blocks"
+import type { EngineSource } from "./engine-source"
 import { stopWatching, type Watched, watchTransaction } from "./held-too-long"
 import { type Hook, runHooks } from "./hooks"
 import { OpenStreams } from "./open-streams"
@@ -56,7 +57,7 @@ export class UnitOfWork implements ConnectionOwner {
   readonly #record: SessionRecord
 
   constructor(
-    readonly engine: Engine,
+    readonly source: EngineSource,
     readonly options: ResolvedSessionOptions,
     private readonly context: SessionContext,
     tally: Tally,
@@ -69,8 +70,7 @@ export class UnitOfWork implements ConnectionOwner {
       report: context.report,
     })
     this.#isolation =
-      options.isolation ?? (engine.dataSource.options as { isolationLevel?: IsolationLevel }).isolationLevel
-    engine.validate(this.#beginOptions())
+      options.isolation ?? (source.dataSource.options as { isolationLevel?: IsolationLevel }).isolationLevel
   }
 
   get isClosed(): boolean {
@@ -240,7 +240,7 @@ export class UnitOfWork implements ConnectionOwner {
     const { acquireTimeoutMs, readOnly } = this.options
     const request = { owner: this, timeoutMs: acquireTimeoutMs, onReplica: readOnly, asWriter: this.#asWriter }
     const { report } = this.context
-    const transaction = new Transaction(this.engine, this.runner, this.#beginOptions(), request, this.#record, report)
+    const transaction = new Transaction(this.source, this.runner, this.#beginOptions(), request, this.#record, report)
     this.#watch(transaction.startedAt)
     return transaction
   }
