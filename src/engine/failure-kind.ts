@@ -24,9 +24,9 @@ const NETWORK = new Set([
   "SQLITE_CANTOPEN",
 ])
 
-/** The messages of pg and pg-pool that come without a code (pg 8.23, pg-pool 3.10). */
+/** The messages of pg, pg-pool and mysql2 that come without a code (pg 8.23, pg-pool 3.10, mysql2 3.24). */
 const LOST_MESSAGE =
-  /^(Connection terminated|timeout expired|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed|Cannot use a pool after|Pool is closed)/
+  /^(Connection terminated|timeout expired|timeout exceeded when trying to connect|Client has encountered a connection error|Client was closed|Cannot use a pool after|Pool is closed|Can't add new command when connection is in closed state)/
 
 /** @see PostgreSQL 18 manual, appendix A "PostgreSQL Error Codes" */
 const SQLSTATE: Readonly<Record<string, FailureKind>> = {

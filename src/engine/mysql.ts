@@ -134,8 +134,12 @@ class MysqlConnection implements Connection {
   /** The timeout is the connection's, not the transaction's, and must not go to the next one. */
   async #resetTimeout(): Promise<void> {
     if (this.#timeoutVariable === undefined) return
-    await this.#send(`${this.#timeoutVariable} = DEFAULT`, undefined)
-    this.#timeoutVariable = undefined
+    try {
+      await this.#send(`${this.#timeoutVariable} = DEFAULT`, undefined)
+      this.#timeoutVariable = undefined
+    } catch {
+      // What was committed is committed: `release()` ends a connection that keeps the variable, and that is all.
+    }
   }
 
   #send(text: string, parameters: readonly unknown[] | undefined): Promise<unknown> {

@@ -39,11 +39,15 @@ class Attempts {
   }
 }
 
-const running = new WeakMap<Action, Attempts>()
+const ATTEMPTS = Symbol("routing-controllers-typeorm attempts")
+
+interface Attempt extends Action {
+  readonly [ATTEMPTS]?: Attempts
+}
 
 /** Whether `action` can be run again from its start: it was started by `repeatable()`, and nothing else would be undone. */
 export function isRepeatable(action: Action): boolean {
-  return running.get(action)?.canRepeat === true
+  return (action as Attempt)[ATTEMPTS]?.canRepeat === true
 }
 
 /** Runs the action again as often as it ends with `RunAgain`. */
@@ -51,8 +55,7 @@ export function repeatable(execute: ExecuteAction): ExecuteAction {
   return async function runAction(action: Action): Promise<unknown> {
     const attempts = new Attempts(action.context, action.next as () => Promise<unknown>)
     for (;;) {
-      const attempt: Action = { ...action, next: () => attempts.follow() }
-      running.set(attempt, attempts)
+      const attempt: Attempt = { ...action, next: () => attempts.follow(), [ATTEMPTS]: attempts }
       try {
         return await execute(attempt)
       } catch (error) {

@@ -1,5 +1,6 @@
 import type { Context } from "koa"
 import { type Action, type ActionMetadata, KoaDriver } from "routing-controllers"
+import { arePrepared, prepareMakers } from "../request/known-makers"
 import { isRetryable } from "../session/managed"
 import { isMappedError, toHttpError } from "./http-errors"
 import { type ExecuteAction, isRepeatable, RunAgain, repeatable } from "./repeat-action"
@@ -15,7 +16,7 @@ import { assertOneSessionEach } from "./session-parameters"
 export class SessionKoaDriver extends KoaDriver {
   override registerAction(action: ActionMetadata, execute: ExecuteAction): void {
     assertOneSessionEach(action)
-    super.registerAction(action, repeatable(execute))
+    super.registerAction(action, repeatable(prepared(execute)))
   }
 
   override handleSuccess(result: unknown, action: ActionMetadata, options: Action): unknown {
@@ -65,4 +66,9 @@ export class SessionKoaDriver extends KoaDriver {
     if (httpCode >= 500 && !tryScope(ctx)?.isAbandoned) reportTo(ctx, error)
     if (headers) ctx.set(headers)
   }
+}
+
+/** A constructor cannot wait: where sessions are injected into classes, their makers are prepared before one is built. */
+function prepared(execute: ExecuteAction): ExecuteAction {
+  return (action) => (arePrepared() ? execute(action) : prepareMakers().then(() => execute(action)))
 }

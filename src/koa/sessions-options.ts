@@ -21,6 +21,11 @@ export interface SessionsOptions extends SessionOptions {
    * `app.on("error")` gets. It goes on.
    */
   readonly warnAfterMs?: number
+  /**
+   * Whether `currentSession()` works in the request, and what joins it; default false. It uses `AsyncLocalStorage`, which on
+   * Node 20 slows every promise of the process down; where it is off it costs nothing.
+   */
+  readonly ambient?: boolean
 }
 
 /** The options, checked, with defaults filled in; one object for all requests. */
@@ -30,24 +35,27 @@ export interface SessionsSettings {
   readonly rollbackWhen: ((ctx: Context) => boolean) | undefined
   readonly variables: ((ctx: Context) => Readonly<Record<string, string>>) | undefined
   readonly warnAfterMs: number
+  readonly ambient: boolean
 }
 
-const NAMES: readonly (keyof SessionsOptions)[] = ["rollbackWhen", "mapErrors", "variables", "warnAfterMs"]
+const NAMES: readonly (keyof SessionsOptions)[] = ["rollbackWhen", "mapErrors", "variables", "warnAfterMs", "ambient"]
 
 /** @throws {SessionOptionsError} for an unknown option or one of the wrong kind */
 export function sessionsSettings(options: SessionsOptions): SessionsSettings {
   assertOnlySessionOptions(options, NAMES, "sessions()")
-  const { rollbackWhen, mapErrors = true, variables, warnAfterMs = 30_000, ...defaults } = options
+  const { rollbackWhen, mapErrors = true, variables, warnAfterMs = 30_000, ambient = false, ...defaults } = options
   for (const [name, value] of Object.entries({ rollbackWhen, variables })) {
     if (value !== undefined && typeof value !== "function") {
       throw new SessionOptionsError(`sessions(): option "${name}" must be a function of the Koa context.`)
     }
   }
-  if (typeof mapErrors !== "boolean") {
-    throw new SessionOptionsError('sessions(): option "mapErrors" must be true or false.')
+  for (const [name, value] of Object.entries({ mapErrors, ambient })) {
+    if (typeof value !== "boolean") {
+      throw new SessionOptionsError(`sessions(): option "${name}" must be true or false.`)
+    }
   }
   if (typeof warnAfterMs !== "number" || !(warnAfterMs > 0)) {
     throw new SessionOptionsError('sessions(): option "warnAfterMs" must be a number of ms above 0.')
   }
-  return Object.freeze({ defaults: Object.freeze(defaults), mapErrors, rollbackWhen, variables, warnAfterMs })
+  return Object.freeze({ defaults: Object.freeze(defaults), mapErrors, rollbackWhen, variables, warnAfterMs, ambient })
 }

@@ -1,8 +1,11 @@
 import type { Context, Middleware, Next } from "koa"
 import onFinished from "on-finished"
+import { addKnownMaker, arePrepared, prepareMakers } from "../request/known-makers"
 import type { RequestScope } from "../request/request-scope"
 import { type RequestSessionOptions, SessionRequest } from "../request/session-request"
+import { type Ambience, runInAmbience } from "../session/ambient"
 import type { Session } from "../session/session"
+import { SessionMaker } from "../session/session-maker"
 import { toHttpError } from "./http-errors"
 import { endAction, enterScope, isScoped, scopeOf, tryScope } from "./request-context"
 import { type SessionsOptions, sessionsSettings } from "./sessions-options"
@@ -15,11 +18,13 @@ import { type SessionsOptions, sessionsSettings } from "./sessions-options"
  */
 export function sessions(options: SessionsOptions = {}): Middleware {
   const settings = sessionsSettings(options)
+  if (settings.ambient) addKnownMaker(SessionMaker)
   return async function sessionScope(ctx: Context, next: Next): Promise<void> {
     if (isScoped(ctx)) return next()
     enterScope(ctx, settings)
     try {
-      await next()
+      if (settings.ambient) await runInAmbience(await requestAmbience(ctx), next)
+      else await next()
       await endAction(ctx)
       markChainEnded(ctx)
     } catch (error) {
@@ -47,6 +52,16 @@ const PLAIN = new SessionRequest({}, "getSession()")
 /** @param what asks, for the error message */
 export function openSession(ctx: Context, request: SessionRequest, what: string): Session | Promise<Session> {
   return scopeOf(ctx, what, watchResponse).session(request)
+}
+
+/** A session can be asked for without waiting only where the maker is prepared; whether it can be, is for who asks. */
+async function requestAmbience(ctx: Context): Promise<Ambience> {
+  if (!arePrepared()) await prepareMakers()
+  const scope = () => scopeOf(ctx, "currentSession()", watchResponse)
+  return {
+    sessionOf: (maker, options) => scope().sessionOf(maker, options),
+    hasSession: (maker) => tryScope(ctx)?.hasSession(maker) === true,
+  }
 }
 
 interface Watch {

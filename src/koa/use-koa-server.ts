@@ -1,5 +1,6 @@
 import Koa from "koa"
 import { createServer, type RoutingControllersOptions } from "routing-controllers"
+import { assertNoGlobalOwners } from "../request/known-makers"
 import { SessionKoaDriver } from "./session-koa-driver"
 import { sessions } from "./sessions"
 import type { SessionsOptions } from "./sessions-options"
@@ -16,6 +17,7 @@ export interface SessionServerOptions extends RoutingControllersOptions {
  * @throws {SessionOptionsError} where options of `sessions()` or of a `@Session()` are wrong
  */
 export function useKoaServer<T extends Koa>(app: T, { sessions: options, ...rest }: SessionServerOptions = {}): T {
+  assertNoGlobalOwners()
   app.use(sessions(options))
   createServer(new SessionKoaDriver(app), rest)
   return app

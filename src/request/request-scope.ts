@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises"
 import type { ServiceIdentifier } from "typedi"
 import { SessionClosedError } from "../errors"
-import type { ResolvedSessionOptions, SessionOptions } from "../session/options"
+import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions } from "../session/options"
 import { type Session, unitOf } from "../session/session"
 import type { SessionMaker } from "../session/session-maker"
 import type { SessionContext, UnitOfWork } from "../session/unit-of-work"
@@ -23,7 +23,7 @@ export interface RequestHost {
 }
 
 interface Entry {
-  readonly identifier: ServiceIdentifier<SessionMaker>
+  readonly identifier: ServiceIdentifier<SessionMaker> | SessionMaker
   readonly maker: SessionMaker
   readonly options: ResolvedSessionOptions
   readonly session: Session | Promise<Session>
@@ -98,6 +98,24 @@ export class RequestScope {
   }
 
   /**
+   * The session of `maker` for code that runs in the request and names none: the first that is in use, or a new one.
+   * @param own where only a session with these options will do
+   */
+  sessionOf(maker: SessionMaker, own: SessionOptions = {}): Session | Promise<Session> {
+    this.#asked++
+    const live = this.#entries.filter((entry) => entry.maker === maker && !this.#hasEnded(entry))
+    const isAny = Object.keys(own).length === 0
+    const options = resolveSessionOptions(maker.sessionDefaults, this.defaults, own)
+    const known = isAny ? live[0] : live.find((entry) => entry.options === options)
+    return known ? known.session : this.#open(maker, maker, options)
+  }
+
+  /** Whether a session of `maker` is in use. */
+  hasSession(maker: SessionMaker): boolean {
+    return this.#entries.some((entry) => entry.maker === maker && !this.#hasEnded(entry))
+  }
+
+  /**
    * Ends the sessions of an action that has returned, and at the end of the chain those opened since; what is "before the
    * response" has happened when the promise resolves. Where the commit of one fails, those after it are rolled back.
    * @throws what `commit()` throws; every session is then closed
@@ -166,7 +184,7 @@ export class RequestScope {
   }
 
   #open(
-    identifier: ServiceIdentifier<SessionMaker>,
+    identifier: ServiceIdentifier<SessionMaker> | SessionMaker,
     maker: SessionMaker,
     options: ResolvedSessionOptions,
   ): Session | Promise<Session> {

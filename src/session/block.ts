@@ -1,4 +1,4 @@
-import { AsyncLocalStorage } from "node:async_hooks"
+import { CountedStorage } from "./counted-storage"
 import { Hooks } from "./hooks"
 
 /**
@@ -15,7 +15,16 @@ export class Block {
     readonly parent: Block | undefined,
     /** savepoint's name; empty for the root */
     readonly name: string,
+    /** begun by `queryRunner.startTransaction()`: no code is bound to end it */
+    readonly isByHand = false,
   ) {}
+
+  /** The block that its statements belong to now: once it is released, the one around it. */
+  get heir(): Block {
+    let heir: Block = this
+    while (heir.outcome === "released" && heir.parent) heir = heir.parent
+    return heir
+  }
 
   isWithin(other: Block): boolean {
     for (let block: Block | undefined = this; block; block = block.parent) if (block === other) return true
@@ -27,7 +36,7 @@ export class Block {
 export function levels(block: Block): readonly Block[] {
   if (block.parent === undefined) return NONE
   const blocks: Block[] = []
-  for (let level: Block | undefined = block; level?.parent; level = level.parent) blocks.unshift(level)
+  for (let level: Block | undefined = block.heir; level?.parent; level = level.parent) blocks.unshift(level)
   return blocks
 }
 
@@ -36,21 +45,22 @@ const NONE: readonly Block[] = []
 /**
  * Which block a piece of code runs in. A call through the outer variable inside a block and a call of a parallel sibling
  * look the same but for that, and only one of them may wait for the block to end.
- * The storage is switched off while no block is open: on Node 20 it slows every promise of the process down.
  */
-const storage = new AsyncLocalStorage<Block>()
-let openBlocks = 0
+const storage = new CountedStorage<Frame>()
 
-export async function runInBlock<T>(block: Block, fn: () => Promise<T>): Promise<T> {
-  openBlocks++
-  try {
-    return await storage.run(block, fn)
-  } finally {
-    openBlocks--
-    if (openBlocks === 0) storage.disable()
-  }
+interface Frame {
+  readonly block: Block
+  readonly outer: Frame | undefined
 }
 
-export function currentBlock(): Block | undefined {
-  return openBlocks === 0 ? undefined : storage.getStore()
+export function runInBlock<T>(block: Block, fn: () => Promise<T>): Promise<T> {
+  return storage.run({ block, outer: storage.get() }, fn)
+}
+
+/** @returns the innermost open block within `outer` that this code runs in; blocks of other sessions may be in between */
+export function currentBlockWithin(outer: Block): Block | undefined {
+  for (let frame = storage.get(); frame; frame = frame.outer) {
+    if (frame.block.outcome === undefined && frame.block.isWithin(outer)) return frame.block
+  }
+  return undefined
 }

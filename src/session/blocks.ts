@@ -1,6 +1,6 @@
 import type { IsolationLevel } from "../engine/connection"
 import { TransactionAbortedError } from "../errors"
-import { Block, currentBlock, runInBlock } from "./block"
+import { Block, currentBlockWithin, runInBlock } from "./block"
 import { runHooks } from "./hooks"
 import type { StatementQueue } from "./statement-queue"
 import type { Transaction } from "./transaction"
@@ -29,12 +29,10 @@ export class Blocks {
 
   /** The block that a call acts in: inside a block, the outer variable means that block, too. */
   innermost(block: Block): Block | TransactionAbortedError {
-    let own = block
-    while (own.outcome === "released" && own.parent) own = own.parent
+    const own = block.heir
     if (own.outcome === "rolled back") return rolledBackError()
     if (this.#queue.top === this.#root) return own
-    const ambient = currentBlock()
-    return ambient && ambient.outcome === undefined && ambient.isWithin(own) ? ambient : own
+    return currentBlockWithin(own) ?? own
   }
 
   /** Runs `fn` in a savepoint, which is undone when `fn` rejects. */
@@ -53,12 +51,13 @@ export class Blocks {
     return result
   }
 
-  async open(outer: Block, isolation: IsolationLevel | undefined): Promise<Block> {
+  /** @param isByHand whether no code is bound to end it */
+  async open(outer: Block, isolation: IsolationLevel | undefined, isByHand = false): Promise<Block> {
     const parent = this.innermost(outer)
     if (parent instanceof Error) throw parent
     return this.#queue.run(parent, async () => {
       if (isolation) this.host.chooseIsolation(isolation)
-      const block = new Block(parent, `session_${++this.#count}`)
+      const block = new Block(parent.heir, `session_${++this.#count}`, isByHand)
       this.#queue.top = block
       return block
     })
@@ -66,24 +65,32 @@ export class Blocks {
 
   /** @throws {TransactionAbortedError} where a statement of the block had failed; the block is then rolled back */
   async release(block: Block, wasAborted = false): Promise<void> {
-    await this.#queue.run(block, async () => {
-      try {
-        await this.host.transaction()?.releaseSavepoint(block)
-      } catch (error) {
-        await this.#undo(block, wasAborted)
-        throw error
-      }
-      block.outcome = "released"
-      block.parent?.hooks.adopt(block.hooks)
-      this.#queue.top = block.parent ?? this.#root
-    })
+    try {
+      await this.#queue.runLast(block, async () => {
+        try {
+          await this.host.transaction()?.releaseSavepoint(block)
+        } catch (error) {
+          // The first error wins.
+          await this.#undo(block, wasAborted).catch(this.host.report)
+          throw error
+        }
+        block.outcome = "released"
+        block.parent?.hooks.adopt(block.hooks)
+        this.#queue.top = block.parent ?? this.#root
+      })
+    } finally {
+      if (block.outcome !== "released") await runHooks(block.hooks.take("rollback"), this.host.report)
+    }
   }
 
   /** @param wasAborted whether the transaction was aborted already before the block */
   async rollback(block: Block, wasAborted = false): Promise<void> {
     this.#queue.refuseBlock(block, rolledBackError)
-    await this.#queue.run(block, () => this.#undo(block, wasAborted))
-    await runHooks(block.hooks.take("rollback"), this.host.report)
+    try {
+      await this.#queue.runLast(block, () => this.#undo(block, wasAborted))
+    } finally {
+      await runHooks(block.hooks.take("rollback"), this.host.report)
+    }
   }
 
   async #undo(block: Block, wasAborted: boolean): Promise<void> {
@@ -92,6 +99,8 @@ export class Blocks {
     } finally {
       block.outcome = "rolled back"
       this.#queue.top = block.parent ?? this.#root
+      // What was issued while it was being undone.
+      this.#queue.refuseBlock(block, rolledBackError)
     }
   }
 }

@@ -1,8 +1,7 @@
 import { QueryFailedError } from "typeorm"
 import { failureKind } from "../engine/failure-kind"
 import type { ResolvedSessionOptions } from "./options"
-import type { Session } from "./session"
-import { unitOf } from "./session"
+import { type Session, unitOf } from "./session"
 
 /**
  * Gives `fn` a session and ends it: commits when `fn` resolves, rolls back when it rejects, closes in any case. Runs `fn`
@@ -22,7 +21,7 @@ export async function runManaged<T>(
       return result
     } catch (error) {
       await session.close()
-      if (retriesLeft <= 0 || !isRetryable(error)) throw error
+      if (retriesLeft <= 0 || unitOf(session).hasCommitted || !isRetryable(error)) throw error
     }
   }
 }

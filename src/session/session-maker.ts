@@ -2,10 +2,12 @@ import { inspect } from "node:util"
 import { ContainerInstance } from "typedi"
 import { DataSource, type DataSourceOptions } from "typeorm"
 import { buildDataSource, type DataSourceOverrides, initialize } from "../engine/data-source"
-import { SessionMakerClosedError, SessionOptionsError } from "../errors"
+import { SessionMakerClosedError, SessionOptionsError, SessionStateError } from "../errors"
 import { DatabaseSettings } from "../settings/database-settings"
 import { redactUri } from "../settings/redact-uri"
+import { currentAmbience, RunAmbience, runInAmbience } from "./ambient"
 import { type ConfiguredDataSource, Generation } from "./generation"
+import { joinAmbience } from "./join-ambience"
 import { runManaged } from "./managed"
 import {
   assertSessionOptions,
@@ -23,6 +25,16 @@ export type Database = string | DataSourceOptions | DataSource
 
 /** Session options as defaults, and TypeORM's `DataSourceOptions` laid over those of the URI. */
 export type SessionMakerOptions = SessionOptions & DataSourceOverrides
+
+/** Options of `maker.run()`. */
+export interface RunOptions extends SessionOptions {
+  /**
+   * Where the calling code already runs in a session of this maker (in a `run()`, or in a request with `ambient: true`):
+   * `"new"`, the default, is a session of its own, whose work stays when the other one is rolled back; `"join"` is the other
+   * one, which also ends it; `"never"` refuses. Borrowed from Spring's propagation: REQUIRES_NEW, REQUIRED, NEVER.
+   */
+  readonly propagation?: "new" | "join" | "never"
+}
 
 /** What `maker.stats()` gives: numbers of this moment, and counts since the maker was made. */
 export interface SessionMakerStats {
@@ -147,14 +159,37 @@ export class SessionMaker {
   }
 
   /**
-   * Gives `fn` a session and ends it: commits when `fn` resolves, rolls back when it rejects, always closes.
-   * @returns what `fn` resolves with, once it is committed
+   * Gives `fn` a session and ends it: commits when `fn` resolves, rolls back when it rejects, always closes. Inside, it is
+   * what `currentSession()` gives.
+   * @param options `propagation` says what becomes of a session that the calling code already runs in
+   * @returns what `fn` resolves with, once it is committed; with `"join"`, before that
    * @throws what `fn` rejects with; what `commit()` throws; as `open()`
+   * @throws {SessionStateError} with `"never"`, where there is a session
    */
-  async run<T>(fn: (session: Session) => T | Promise<T>, options?: SessionOptions): Promise<T> {
-    if (options) assertSessionOptions(options, "maker.run()")
-    const resolved = resolveSessionOptions(this.#defaults, options)
-    return runManaged(() => this.openWith(resolved, RUN), resolved, fn)
+  async run<T>(fn: (session: Session) => T | Promise<T>, options: RunOptions = {}): Promise<T> {
+    const { propagation = "new", ...own } = options
+    assertSessionOptions(own, "maker.run()")
+    if (propagation !== "new") {
+      const joined = await this.#joined(propagation, own)
+      if (joined) return fn(joined)
+    }
+    const resolved = resolveSessionOptions(this.#defaults, own)
+    return runManaged(
+      () => this.openWith(resolved, RUN),
+      resolved,
+      (session) => runInAmbience(new RunAmbience(this, session), async () => fn(session)),
+    )
+  }
+
+  /**
+   * Makes code that was written for `dataSource` itself join the session it runs in: `dataSource.manager`, its repositories,
+   * `BaseEntity` active records, `dataSource.transaction()`, `query()` and `createQueryBuilder()`. Outside of a session
+   * they work as before. Only this object is changed, and its query runners are left alone.
+   * @param dataSource the maker's own, or another one with the same entities
+   * @returns `dataSource`
+   */
+  ambient(dataSource: DataSource): DataSource {
+    return joinAmbience(this, dataSource)
   }
 
   /** Opens a session, without a promise where the maker is prepared. For the request's scope. */
@@ -219,6 +254,18 @@ export class SessionMaker {
   [inspect.custom](): string {
     const uri = this.databaseUri
     return `SessionMaker { ${uri === undefined ? "(database not given as a URI)" : redactUri(uri)} }`
+  }
+
+  async #joined(propagation: "join" | "never", own: SessionOptions): Promise<Session | undefined> {
+    const ambience = currentAmbience()
+    if (propagation === "join") return ambience?.sessionOf(this, own)
+    if (propagation !== "never") {
+      throw new SessionOptionsError('maker.run(): option "propagation" must be one of new, join, never.')
+    }
+    if (!ambience?.hasSession(this)) return undefined
+    throw new SessionStateError(
+      'maker.run({ propagation: "never" }) was called where a session is in use: end that one first, or ask for "join" or "new".',
+    )
   }
 
   #current(): Generation {

@@ -135,15 +135,15 @@ class SessionRunnerHost implements RunnerHost {
   }
 
   async startTransaction(isolation: IsolationLevel | undefined): Promise<void> {
-    this.block = await this.unit.blocks.open(this.block, isolation)
+    this.block = await this.unit.blocks.open(this.block, isolation, true)
   }
 
   async commitTransaction(): Promise<void> {
     const { parent } = this.block
     if (parent === undefined) return this.unit.commit(this.block)
-    const block = this.block
+    // Where this fails, the block stays the present one: by custom `rollbackTransaction()` follows, and is to undo no more.
+    await this.unit.blocks.release(this.block)
     this.block = parent
-    await this.unit.blocks.release(block)
   }
 
   async rollbackTransaction(): Promise<void> {
@@ -151,6 +151,6 @@ class SessionRunnerHost implements RunnerHost {
     if (parent === undefined) return this.unit.rollback(this.block)
     const block = this.block
     this.block = parent
-    await this.unit.blocks.rollback(block)
+    if (block.outcome === undefined) await this.unit.blocks.rollback(block)
   }
 }

@@ -2,6 +2,8 @@ import type { Block } from "./block"
 
 interface Task {
   readonly block: Block
+  /** whether it ends its block; without it the blocks around would wait for ever */
+  readonly isLast: boolean
   readonly start: () => void
   readonly refuse: (reason: Error) => void
 }
@@ -28,15 +30,12 @@ export class StatementQueue {
 
   /** @throws what `step` throws, or the reason of `refuse()` */
   run<T>(block: Block, step: () => Promise<T>): Promise<T> {
-    if (this.#refusal) return Promise.reject(this.#refusal())
-    if (!this.#isRunning && this.#waiting.length === 0 && block === this.top) return this.#start(step)
-    return new Promise<T>((resolve, reject) => {
-      const start = () => {
-        this.#start(step).then(resolve, reject)
-      }
-      this.#waiting.push({ block, start, refuse: reject })
-      if (!this.#isRunning) this.#next()
-    })
+    return this.#enqueue(block, step, false)
+  }
+
+  /** Like `run()`, for the step that ends the block: `refuseBlock()` spares it. */
+  runLast<T>(block: Block, step: () => Promise<T>): Promise<T> {
+    return this.#enqueue(block, step, true)
   }
 
   /**
@@ -52,7 +51,7 @@ export class StatementQueue {
   refuseBlock(block: Block, reason: () => Error): void {
     for (let index = this.#waiting.length - 1; index >= 0; index--) {
       const task = this.#waiting[index]
-      if (!task?.block.isWithin(block)) continue
+      if (!task?.block.isWithin(block) || task.isLast) continue
       this.#waiting.splice(index, 1)
       task.refuse(reason())
     }
@@ -63,6 +62,18 @@ export class StatementQueue {
     if (!this.#isRunning) return Promise.resolve()
     return new Promise((resolve) => {
       this.#onIdle.push(resolve)
+    })
+  }
+
+  #enqueue<T>(block: Block, step: () => Promise<T>, isLast: boolean): Promise<T> {
+    if (this.#refusal) return Promise.reject(this.#refusal())
+    if (!this.#isRunning && this.#waiting.length === 0 && block.heir === this.top) return this.#start(step)
+    return new Promise<T>((resolve, reject) => {
+      const start = () => {
+        this.#start(step).then(resolve, reject)
+      }
+      this.#waiting.push({ block, isLast, start, refuse: reject })
+      if (!this.#isRunning) this.#next()
     })
   }
 
@@ -77,7 +88,7 @@ export class StatementQueue {
   }
 
   #next(): void {
-    const index = this.#waiting.findIndex((task) => task.block === this.top)
+    const index = this.#waiting.findIndex((task) => task.block.heir === this.top)
     if (index >= 0) {
       const [task] = this.#waiting.splice(index, 1)
       task?.start()

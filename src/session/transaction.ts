@@ -126,8 +126,9 @@ export class Transaction implements RecordedTransaction {
 
   /** @param wasAborted whether the transaction was aborted already before the block */
   async rollbackToSavepoint(block: Block, wasAborted: boolean): Promise<void> {
-    if (!block.isSent || this.#isLost) return
-    await this.#control(`ROLLBACK TO SAVEPOINT ${block.name}`)
+    if (this.#isLost) return
+    // Without the savepoint on the server, what failed in the block had not begun.
+    if (block.isSent) await this.#control(`ROLLBACK TO SAVEPOINT ${block.name}`)
     if (!wasAborted) this.#firstFailure = undefined
   }
 

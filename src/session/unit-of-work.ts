@@ -50,6 +50,8 @@ export class UnitOfWork implements ConnectionOwner {
   readonly streams = new OpenStreams()
   readonly #queue = new StatementQueue(this.root)
   #transaction: Transaction | undefined
+  readonly #ownIsolation: IsolationLevel | undefined
+  /** of the present transaction, or else of the next one */
   #isolation: IsolationLevel | undefined
   #closing: Promise<void> | undefined
   #isCancelled = false
@@ -69,8 +71,9 @@ export class UnitOfWork implements ConnectionOwner {
       chooseIsolation: (isolation) => this.#chooseIsolation(isolation),
       report: context.report,
     })
-    this.#isolation =
+    this.#ownIsolation =
       options.isolation ?? (source.dataSource.options as { isolationLevel?: IsolationLevel }).isolationLevel
+    this.#isolation = this.#ownIsolation
   }
 
   get isClosed(): boolean {
@@ -219,6 +222,7 @@ export class UnitOfWork implements ConnectionOwner {
    */
   async #drain(): Promise<void> {
     while (!this.isQuiet) {
+      if (this.#queue.isIdle && this.#queue.top.isByHand) throw notEndedError()
       await this.#queue.run(this.root, async () => undefined)
       await nextTurn()
     }
@@ -254,6 +258,7 @@ export class UnitOfWork implements ConnectionOwner {
 
   #endTransaction(): void {
     this.#transaction = undefined
+    this.#isolation = this.#ownIsolation
     if (this.#watched) stopWatching(this.#watched)
   }
 
@@ -330,6 +335,13 @@ export class UnitOfWork implements ConnectionOwner {
         "Await all database work before the action returns, or open a session of its own with maker.run().",
     )
   }
+}
+
+function notEndedError(): SessionStateError {
+  return new SessionStateError(
+    "A transaction that was begun with queryRunner.startTransaction() has not been ended: call commitTransaction() or " +
+      "rollbackTransaction(), or use db.transaction(...), which ends by itself.",
+  )
 }
 
 interface TransactionEnd {
