@@ -14,7 +14,7 @@ class Attempts {
   /** what middleware before the action wrote would be rolled back and not done again */
   readonly #followsWrites: boolean
   #following: Promise<unknown> | undefined
-  #askedBefore = 0
+  #isSessionUsedAfter = false
 
   constructor(
     private readonly ctx: Context,
@@ -25,17 +25,22 @@ class Attempts {
 
   /** Koa's middleware after the action runs once only (koa-compose 4: "next() called multiple times"). */
   follow(): Promise<unknown> {
-    if (this.#following === undefined) {
-      this.#askedBefore = tryScope(this.ctx)?.asked ?? 0
-      this.#following = this.next()
-    }
+    this.#following ??= this.#runFollowing()
     return this.#following
   }
 
   /** Not after middleware behind the action used a session: its work would be lost, too. */
   get canRepeat(): boolean {
-    if (this.#followsWrites || this.ctx.headerSent || !this.ctx.writable) return false
-    return this.#following === undefined || tryScope(this.ctx)?.asked === this.#askedBefore
+    return !this.#followsWrites && !this.#isSessionUsedAfter && !this.ctx.headerSent && this.ctx.writable
+  }
+
+  async #runFollowing(): Promise<unknown> {
+    const askedBefore = tryScope(this.ctx)?.asked
+    try {
+      return await this.next()
+    } finally {
+      this.#isSessionUsedAfter = tryScope(this.ctx)?.asked !== askedBefore
+    }
   }
 }
 

@@ -4,6 +4,7 @@ import { SessionClosedError } from "../errors"
 import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions } from "../session/options"
 import { type Session, unitOf } from "../session/session"
 import type { SessionMaker } from "../session/session-maker"
+import type { SessionOpener } from "../session/session-opener"
 import type { SessionContext, UnitOfWork } from "../session/unit-of-work"
 import { decideEnd, decideLate, type Outcome } from "./end"
 import { findMaker, type SessionRequest } from "./session-request"
@@ -23,8 +24,8 @@ export interface RequestHost {
 }
 
 interface Entry {
-  readonly identifier: ServiceIdentifier<SessionMaker> | SessionMaker
-  readonly maker: SessionMaker
+  readonly identifier: ServiceIdentifier<SessionMaker> | SessionOpener
+  readonly maker: SessionOpener
   readonly options: ResolvedSessionOptions
   readonly session: Session | Promise<Session>
   /** set once the session is open */
@@ -101,7 +102,7 @@ export class RequestScope {
    * The session of `maker` for code that runs in the request and names none: the first that is in use, or a new one.
    * @param own where only a session with these options will do
    */
-  sessionOf(maker: SessionMaker, own: SessionOptions = {}): Session | Promise<Session> {
+  sessionOf(maker: SessionOpener, own: SessionOptions = {}): Session | Promise<Session> {
     this.#asked++
     const live = this.#entries.filter((entry) => entry.maker === maker && !this.#hasEnded(entry))
     const isAny = Object.keys(own).length === 0
@@ -111,7 +112,7 @@ export class RequestScope {
   }
 
   /** Whether a session of `maker` is in use. */
-  hasSession(maker: SessionMaker): boolean {
+  hasSession(maker: SessionOpener): boolean {
     return this.#entries.some((entry) => entry.maker === maker && !this.#hasEnded(entry))
   }
 
@@ -184,8 +185,8 @@ export class RequestScope {
   }
 
   #open(
-    identifier: ServiceIdentifier<SessionMaker> | SessionMaker,
-    maker: SessionMaker,
+    identifier: ServiceIdentifier<SessionMaker> | SessionOpener,
+    maker: SessionOpener,
     options: ResolvedSessionOptions,
   ): Session | Promise<Session> {
     const opened = maker.openWith(options, this.#context)

@@ -6,6 +6,7 @@ import {
   type SessionOptions,
 } from "../session/options"
 import { SessionMaker } from "../session/session-maker"
+import type { SessionOpener } from "../session/session-opener"
 
 /** Options of `@Session()` and `getSession()`. */
 export interface RequestSessionOptions extends SessionOptions {
@@ -30,7 +31,7 @@ export function findMaker(identifier: ServiceIdentifier<SessionMaker>): SessionM
 export class SessionRequest {
   readonly identifier: ServiceIdentifier<SessionMaker>
   readonly #own: SessionOptions
-  #resolvedFor: { readonly maker: SessionMaker; readonly defaults: SessionOptions } | undefined
+  #resolvedFor: { readonly maker: SessionOpener; readonly defaults: SessionOptions } | undefined
   #resolved: ResolvedSessionOptions | undefined
 
   /** @throws {SessionOptionsError} for an unknown option or one out of range; `where` names the place */
@@ -46,7 +47,7 @@ export class SessionRequest {
     return resolveSessionOptions(this.#own).key
   }
 
-  resolve(maker: SessionMaker, defaults: SessionOptions): ResolvedSessionOptions {
+  resolve(maker: SessionOpener, defaults: SessionOptions): ResolvedSessionOptions {
     if (this.#resolved && this.#resolvedFor?.maker === maker && this.#resolvedFor.defaults === defaults) {
       return this.#resolved
     }

@@ -1,7 +1,7 @@
 import { CountedStorage } from "./counted-storage"
 import type { SessionOptions } from "./options"
 import type { Session } from "./session"
-import type { SessionMaker } from "./session-maker"
+import type { SessionOpener } from "./session-opener"
 
 /** What the code that runs in it shares without handing it on: a request, or a `run()`. */
 export interface Ambience {
@@ -10,9 +10,9 @@ export interface Ambience {
    * @param options where only a session with these will do
    * @returns `undefined` where it has none of that maker
    */
-  sessionOf(maker: SessionMaker, options?: SessionOptions): Session | Promise<Session> | undefined
+  sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> | undefined
   /** Whether a session of that maker is in use in it. */
-  hasSession(maker: SessionMaker): boolean
+  hasSession(maker: SessionOpener): boolean
 }
 
 const storage = new CountedStorage<Ambience>()
@@ -30,15 +30,15 @@ export class RunAmbience implements Ambience {
   readonly #outer = currentAmbience()
 
   constructor(
-    private readonly maker: SessionMaker,
+    private readonly maker: SessionOpener,
     private readonly session: Session,
   ) {}
 
-  sessionOf(maker: SessionMaker, options?: SessionOptions): Session | Promise<Session> | undefined {
+  sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> | undefined {
     return maker === this.maker ? this.session : this.#outer?.sessionOf(maker, options)
   }
 
-  hasSession(maker: SessionMaker): boolean {
+  hasSession(maker: SessionOpener): boolean {
     return (maker === this.maker && !this.session.closed) || this.#outer?.hasSession(maker) === true
   }
 }

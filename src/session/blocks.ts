@@ -1,5 +1,5 @@
 import type { IsolationLevel } from "../engine/connection"
-import { TransactionAbortedError } from "../errors"
+import { SessionStateError, TransactionAbortedError } from "../errors"
 import { Block, currentBlockWithin, runInBlock } from "./block"
 import { runHooks } from "./hooks"
 import type { StatementQueue } from "./statement-queue"
@@ -91,6 +91,15 @@ export class Blocks {
     } finally {
       await runHooks(block.hooks.take("rollback"), this.host.report)
     }
+  }
+
+  /** @throws {SessionStateError} where the innermost block is one that no code is bound to end */
+  refuseByHand(): void {
+    if (!this.#queue.top.isByHand) return
+    throw new SessionStateError(
+      "A transaction that was begun with queryRunner.startTransaction() has not been ended: call commitTransaction() or " +
+        "rollbackTransaction(), or use db.transaction(...), which ends by itself.",
+    )
   }
 
   async #undo(block: Block, wasAborted: boolean): Promise<void> {

@@ -8,7 +8,7 @@ import {
 } from "typeorm"
 import { currentAmbience } from "./ambient"
 import type { Session } from "./session"
-import type { SessionMaker } from "./session-maker"
+import type { SessionOpener } from "./session-opener"
 
 /**
  * Gives one `DataSource` object a manager that asks for the current session at each call. Read for this: typeorm 1.1.1
@@ -16,7 +16,7 @@ import type { SessionMaker } from "./session-maker"
  * to a `queryRunner` of its own in `createQueryBuilder`), `data-source/DataSource.js` (`transaction`, `getRepository` and
  * `BaseEntity` go to `this.manager`). `spec/session/join-ambience.spec.ts` fails when this changes.
  */
-export function joinAmbience(maker: SessionMaker, dataSource: DataSource): DataSource {
+export function joinAmbience(maker: SessionOpener, dataSource: DataSource): DataSource {
   if (dataSource.manager instanceof AmbientManager) return dataSource
   const manager = new AmbientManager(maker, dataSource)
   const { query, createQueryBuilder } = dataSource
@@ -36,9 +36,9 @@ export function joinAmbience(maker: SessionMaker, dataSource: DataSource): DataS
 }
 
 class AmbientManager extends EntityManager {
-  readonly #maker: SessionMaker
+  readonly #maker: SessionOpener
 
-  constructor(maker: SessionMaker, dataSource: DataSource) {
+  constructor(maker: SessionOpener, dataSource: DataSource) {
     super(dataSource)
     this.#maker = maker
     followCurrentRunner(this, () => this.#current()?.queryRunner)

@@ -17,6 +17,7 @@ import {
   type SessionOptions,
 } from "./options"
 import type { Session } from "./session"
+import type { SessionOpener } from "./session-opener"
 import type { Tally } from "./tally"
 import type { SessionContext } from "./unit-of-work"
 
@@ -76,7 +77,7 @@ export async function makersClosed(): Promise<void> {
  * await maker.run(async (session) => session.save(User, { name: "Ada" }))
  * await maker.close()
  */
-export class SessionMaker {
+export class SessionMaker implements SessionOpener {
   readonly #defaults: SessionOptions
   readonly #overrides: DataSourceOverrides
   readonly #tally: Tally = { committed: 0, rolledBack: 0, failed: 0 }

@@ -1,4 +1,15 @@
 import type { Block } from "./block"
+import { CountedStorage } from "./counted-storage"
+
+/** Code that is called out of a running step. */
+interface Reentry {
+  readonly queue: StatementQueue
+  /** the statements that it sent last; each waits for the one before */
+  last: Promise<unknown>
+  hasEnded: boolean
+}
+
+const reentries = new CountedStorage<Reentry>()
 
 interface Task {
   readonly block: Block
@@ -57,6 +68,16 @@ export class StatementQueue {
     }
   }
 
+  /** Runs `fn` out of the running step: what it asks for runs at once, as a part of that step, and refusals spare it. */
+  async reenter<T>(fn: () => Promise<T>): Promise<T> {
+    const reentry: Reentry = { queue: this, last: Promise.resolve(), hasEnded: false }
+    try {
+      return await reentries.run(reentry, fn)
+    } finally {
+      reentry.hasEnded = true
+    }
+  }
+
   /** Resolves once nothing runs; steps that wait for an inner block do not count. */
   whenNotRunning(): Promise<void> {
     if (!this.#isRunning) return Promise.resolve()
@@ -66,6 +87,12 @@ export class StatementQueue {
   }
 
   #enqueue<T>(block: Block, step: () => Promise<T>, isLast: boolean): Promise<T> {
+    const reentry = reentries.get()
+    if (this.#isRunning && reentry?.queue === this && !reentry.hasEnded) {
+      const result = reentry.last.then(step)
+      reentry.last = result.catch(() => undefined)
+      return result
+    }
     if (this.#refusal) return Promise.reject(this.#refusal())
     if (!this.#isRunning && this.#waiting.length === 0 && block.heir === this.top) return this.#start(step)
     return new Promise<T>((resolve, reject) => {

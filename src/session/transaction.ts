@@ -1,8 +1,9 @@
-import { type DataSource, QueryFailedError, type QueryResult, type QueryRunner } from "typeorm"
+import { QueryFailedError, type QueryResult } from "typeorm"
 import type { AcquireRequest, BeginOptions, Connection } from "../engine/connection"
-import { DatabaseUnavailableError, TransactionAbortedError } from "../errors"
+import { DatabaseUnavailableError, SessionError, TransactionAbortedError } from "../errors"
 import type { Block } from "./block"
 import type { EngineSource } from "./engine-source"
+import type { QueryEvents } from "./query-events"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
 
 /** `ROLLBACK TO SAVEPOINT` written by hand is the one statement that an aborted transaction still takes. */
@@ -22,10 +23,13 @@ export class Transaction implements RecordedTransaction {
   #unsentBegin: readonly string[] = []
   #firstFailure: { readonly error: unknown } | undefined
   #isLost = false
+  #isAnnounced = false
+  #hasEnded: "Commit" | "Rollback" | undefined
+  #cancelling: Promise<void> | undefined
 
   constructor(
     private readonly source: EngineSource,
-    private readonly runner: QueryRunner,
+    private readonly events: QueryEvents,
     private readonly options: BeginOptions,
     private readonly request: AcquireRequest,
     private readonly record: SessionRecord,
@@ -72,11 +76,12 @@ export class Transaction implements RecordedTransaction {
     if (this.#isLost || (this.#firstFailure && !ROLLBACK_TO.test(text))) throw this.abortedError("This statement")
     let connection = await this.connect()
     for (let staleConnections = 0; ; ) {
-      const prefix = this.#prefix(blocks)
       if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
-      if (this.#unsentBegin.length > 0) await this.#broadcast("BeforeTransactionStart")
+      await this.#announceBegin()
+      const prefix = this.#prefix(blocks)
+      const send = () => connection.execute(text, parameters, prefix)
       try {
-        const result = await this.#traced(text, parameters, prefix, () => connection.execute(text, parameters, prefix))
+        const result = await this.events.traced(text, parameters, prefix, send)
         await this.#sent(blocks)
         if (this.#firstFailure && connection.isAborted !== true) this.#firstFailure = undefined
         return result
@@ -89,7 +94,8 @@ export class Transaction implements RecordedTransaction {
           connection = await this.connect()
           continue
         }
-        if (connection.hasBegun) await this.#sent(blocks)
+        // The first error wins.
+        if (connection.hasBegun) await this.#sent(blocks).catch(this.report)
         throw this.#fail(text, parameters, error)
       }
     }
@@ -103,7 +109,7 @@ export class Transaction implements RecordedTransaction {
     if (this.isAborted) throw this.abortedError("This stream")
     const connection = await this.#ready(blocks)
     if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
-    this.#log(text, parameters, [])
+    this.events.log(text, parameters)
     try {
       const stream = await connection.stream(text, parameters)
       stream.on("error", (error) => this.#fail(text, parameters, error))
@@ -141,33 +147,40 @@ export class Transaction implements RecordedTransaction {
   async commit(): Promise<void> {
     if (this.isAborted) {
       const error = this.abortedError("commit()")
-      this.record.failed(this, error)
+      if (!this.#isLost) this.record.failed(this, error)
       await this.#undo()
       throw error
     }
     const connection = this.#connection
     if (connection === undefined || this.#unsentBegin.length > 0) return this.#release(false)
-    await this.#broadcast("BeforeTransactionCommit")
+    await this.#beforeCommit()
     let isCommitted: boolean
     try {
-      this.#log("COMMIT", undefined, [])
+      await this.#cancelling
+      this.events.log("COMMIT")
       isCommitted = await connection.commit()
     } catch (error) {
       this.record.failed(this, error)
-      this.#logError(error, "COMMIT", undefined)
-      const isBroken = !connection.isAlive || !(await this.#clean(connection))
+      this.events.logError(error, "COMMIT")
       const wasLost = !connection.isAlive
-      this.#release(isBroken)
+      this.#release(wasLost || !(await this.#clean(connection)))
+      this.#hasEnded = "Rollback"
       throw wasLost ? outcomeUnknown(error) : new QueryFailedError("COMMIT", [], error as Error)
     }
     this.#release(false)
     if (!isCommitted) {
+      this.#hasEnded = "Rollback"
       const error = this.abortedError("commit()")
       this.record.failed(this, error)
       throw error
     }
+    this.#hasEnded = "Commit"
     this.record.committed(this)
-    await this.#broadcast("AfterTransactionCommit")
+  }
+
+  /** Tells TypeORM's subscribers how it ended; for after the session has let go of it, so that they can use the session. */
+  readonly announceEnd = async (): Promise<void> => {
+    if (this.#hasEnded) await this.events.broadcast(`AfterTransaction${this.#hasEnded}`)
   }
 
   /**
@@ -182,18 +195,18 @@ export class Transaction implements RecordedTransaction {
   async #undo(): Promise<void> {
     const connection = this.#connection
     if (connection === undefined || this.#unsentBegin.length > 0) return this.#release(false)
-    await this.#broadcast("BeforeTransactionRollback")
-    this.#log("ROLLBACK", undefined, [])
+    await this.events.broadcast("BeforeTransactionRollback").catch(this.report)
+    // Else it might hit a statement of whoever has the connection next.
+    await this.#cancelling
+    this.events.log("ROLLBACK")
     this.#release(!connection.isAlive || !(await this.#clean(connection)))
-    await this.#broadcast("AfterTransactionRollback")
+    this.#hasEnded = "Rollback"
   }
 
+  /** Asks the database to stop the running statement. Never rejects. */
   async cancel(): Promise<void> {
-    try {
-      await this.#connection?.cancel()
-    } catch (error) {
-      this.report(error)
-    }
+    this.#cancelling ??= this.#connection?.cancel().catch(this.report)
+    await this.#cancelling
   }
 
   abortedError(what: string): TransactionAbortedError {
@@ -225,12 +238,34 @@ export class Transaction implements RecordedTransaction {
     if (this.#unsentBegin.length === 0) return
     this.#unsentBegin = []
     this.record.begun(this)
-    await this.#broadcast("AfterTransactionStart")
+    await this.events.broadcast("AfterTransactionStart")
+  }
+
+  /** Once; what a subscriber sends then begins the transaction. */
+  async #announceBegin(): Promise<void> {
+    if (this.#isAnnounced) return
+    this.#isAnnounced = true
+    await this.events.broadcast("BeforeTransactionStart")
+  }
+
+  /** A subscriber that fails here forbids the commit. */
+  async #beforeCommit(): Promise<void> {
+    try {
+      await this.events.broadcast("BeforeTransactionCommit")
+      if (this.isAborted) throw this.abortedError("commit()")
+    } catch (error) {
+      this.record.failed(this, error)
+      await this.#undo()
+      throw error
+    }
   }
 
   /** Marks the transaction as aborted, and ends its connection where that is lost. */
   #fail(text: string, parameters: readonly unknown[] | undefined, error: unknown): Error {
-    const failure = new QueryFailedError(text, parameters as unknown[] | undefined, error as Error)
+    const failure =
+      error instanceof SessionError
+        ? error
+        : new QueryFailedError(text, parameters as unknown[] | undefined, error as Error)
     this.#firstFailure ??= { error: failure }
     const connection = this.#connection
     if (connection && !connection.isAlive) {
@@ -244,7 +279,7 @@ export class Transaction implements RecordedTransaction {
   async #control(text: string): Promise<void> {
     const connection = await this.connect()
     try {
-      await this.#traced(text, undefined, [], () => connection.execute(text, undefined, []))
+      await this.events.traced(text, undefined, [], () => connection.execute(text, undefined, []))
     } catch (error) {
       throw this.#fail(text, undefined, error)
     }
@@ -265,72 +300,7 @@ export class Transaction implements RecordedTransaction {
     this.#connection = undefined
     connection?.release(isBroken)
   }
-
-  async #traced(
-    text: string,
-    parameters: readonly unknown[] | undefined,
-    prefix: readonly string[],
-    send: () => Promise<QueryResult>,
-  ): Promise<QueryResult> {
-    const { options, logger } = this.#dataSource
-    const isHeard = this.#isHeard()
-    this.#log(text, parameters, prefix)
-    if (isHeard) await this.#broadcast("BeforeQuery", text, parameters)
-    const startedAt = Date.now()
-    try {
-      const result = await send()
-      const elapsedMs = Date.now() - startedAt
-      const limitMs = options.maxQueryExecutionTime
-      if (limitMs && elapsedMs > limitMs) logger.logQuerySlow(elapsedMs, text, parameters as unknown[], this.runner)
-      if (isHeard) await this.#broadcast("AfterQuery", text, parameters, true, elapsedMs, result.raw)
-      return result
-    } catch (error) {
-      this.#logError(error, text, parameters)
-      if (isHeard) await this.#broadcast("AfterQuery", text, parameters, false, undefined, undefined, error)
-      throw error
-    }
-  }
-
-  #log(text: string, parameters: readonly unknown[] | undefined, prefix: readonly string[]): void {
-    const { logger } = this.#dataSource
-    for (const statement of prefix) logger.logQuery(statement, undefined, this.runner)
-    logger.logQuery(text, parameters as unknown[], this.runner)
-  }
-
-  #logError(error: unknown, text: string, parameters: readonly unknown[] | undefined): void {
-    this.#dataSource.logger.logQueryError(error as Error, text, parameters as unknown[], this.runner)
-  }
-
-  async #broadcast(event: string, ...details: unknown[]): Promise<void> {
-    if (!this.#isHeard()) return
-    const broadcaster = this.runner.broadcaster as unknown as {
-      broadcast(event: string, ...details: unknown[]): Promise<void>
-    }
-    await broadcaster.broadcast(event, ...details)
-  }
-
-  /** Whether any subscriber listens to statements or transactions; those that listen to entities only cost nothing here. */
-  #isHeard(): boolean {
-    const { subscribers } = this.#dataSource
-    return subscribers.length > 0 && subscribers.some((subscriber) => EVENTS.some((event) => event in subscriber))
-  }
-
-  get #dataSource(): DataSource {
-    return this.source.dataSource
-  }
 }
-
-/** TypeORM's subscriber methods for what a query runner does by itself. */
-const EVENTS = [
-  "beforeQuery",
-  "afterQuery",
-  "beforeTransactionStart",
-  "afterTransactionStart",
-  "beforeTransactionCommit",
-  "afterTransactionCommit",
-  "beforeTransactionRollback",
-  "afterTransactionRollback",
-]
 
 function outcomeUnknown(cause: unknown): DatabaseUnavailableError {
   return new DatabaseUnavailableError(

@@ -9,6 +9,7 @@ import { stopWatching, type Watched, watchTransaction } from "./held-too-long"
 import { type Hook, runHooks } from "./hooks"
 import { OpenStreams } from "./open-streams"
 import type { ResolvedSessionOptions } from "./options"
+import { QueryEvents } from "./query-events"
 import { SessionRecord } from "./session-record"
 import { StatementQueue } from "./statement-queue"
 import type { Tally } from "./tally"
@@ -57,6 +58,7 @@ export class UnitOfWork implements ConnectionOwner {
   #isCancelled = false
   #watched: Watched | undefined
   readonly #record: SessionRecord
+  readonly #events: QueryEvents
 
   constructor(
     readonly source: EngineSource,
@@ -65,6 +67,7 @@ export class UnitOfWork implements ConnectionOwner {
     tally: Tally,
     private readonly onClosed: (unit: UnitOfWork) => void,
   ) {
+    this.#events = new QueryEvents(source.dataSource, () => this.runner, this.#queue)
     this.#record = new SessionRecord(context.label, tally)
     this.blocks = new Blocks(this.#queue, {
       transaction: () => this.#transaction,
@@ -222,7 +225,7 @@ export class UnitOfWork implements ConnectionOwner {
    */
   async #drain(): Promise<void> {
     while (!this.isQuiet) {
-      if (this.#queue.isIdle && this.#queue.top.isByHand) throw notEndedError()
+      if (this.#queue.isIdle) this.blocks.refuseByHand()
       await this.#queue.run(this.root, async () => undefined)
       await nextTurn()
     }
@@ -244,7 +247,7 @@ export class UnitOfWork implements ConnectionOwner {
     const { acquireTimeoutMs, readOnly } = this.options
     const request = { owner: this, timeoutMs: acquireTimeoutMs, onReplica: readOnly, asWriter: this.#asWriter }
     const { report } = this.context
-    const transaction = new Transaction(this.source, this.runner, this.#beginOptions(), request, this.#record, report)
+    const transaction = new Transaction(this.source, this.#events, this.#beginOptions(), request, this.#record, report)
     this.#watch(transaction.startedAt)
     return transaction
   }
@@ -279,9 +282,9 @@ export class UnitOfWork implements ConnectionOwner {
     try {
       await transaction.commit()
       this.hasCommitted = true
-      return { hooks: this.root.hooks.take("commit") }
+      return { hooks: [transaction.announceEnd, ...this.root.hooks.take("commit")] }
     } catch (error) {
-      return { hooks: this.root.hooks.take("rollback"), failure: { error } }
+      return { hooks: [transaction.announceEnd, ...this.root.hooks.take("rollback")], failure: { error } }
     } finally {
       this.#endTransaction()
     }
@@ -297,7 +300,7 @@ export class UnitOfWork implements ConnectionOwner {
     if (transaction === undefined) return []
     await transaction.rollback()
     this.#endTransaction()
-    return this.root.hooks.take("rollback")
+    return [transaction.announceEnd, ...this.root.hooks.take("rollback")]
   }
 
   #refuseInBlock(block: Block, what: string): void {
@@ -335,13 +338,6 @@ export class UnitOfWork implements ConnectionOwner {
         "Await all database work before the action returns, or open a session of its own with maker.run().",
     )
   }
-}
-
-function notEndedError(): SessionStateError {
-  return new SessionStateError(
-    "A transaction that was begun with queryRunner.startTransaction() has not been ended: call commitTransaction() or " +
-      "rollbackTransaction(), or use db.transaction(...), which ends by itself.",
-  )
 }
 
 interface TransactionEnd {
