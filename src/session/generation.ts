@@ -55,6 +55,23 @@ export class Generation {
     return source.dataSource
   }
 
+  /** The engine, once started. */
+  get engine(): Engine {
+    const engine = this.#prepared().engine
+    if (engine === undefined) throw new TypeError("The DataSource has not started.")
+    return engine
+  }
+
+  /** Gives the sessions that begin from now on another engine, as specs do. @returns what undoes it */
+  replaceEngine(engine: Engine): () => void {
+    const source = this.#prepared()
+    const own = source.engine
+    source.engine = engine
+    return () => {
+      source.engine = own
+    }
+  }
+
   /** Opens a session. The generation is prepared. */
   open(options: ResolvedSessionOptions, context: SessionContext): Session {
     const unit = new UnitOfWork(this.#prepared(), options, context, this.tally, (closed) => this.#forget(closed))

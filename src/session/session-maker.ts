@@ -144,6 +144,13 @@ export class SessionMaker implements SessionOpener {
     await this.#current().preparing
   }
 
+  /** The present generation, started. For `sandbox()`. */
+  async startedGeneration(): Promise<Generation> {
+    const generation = this.#current()
+    await generation.start()
+    return generation
+  }
+
   /** A new `DataSource` that the caller owns and destroys; not the shared one. @throws as `dataSource()` */
   async createDataSource(): Promise<DataSource> {
     const { dataSource } = await this.#configure()

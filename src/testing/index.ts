@@ -1,1 +1,2 @@
 export { resetContainer } from "./reset-container"
+export { sandbox } from "./sandbox"
