@@ -1,6 +1,7 @@
 import Koa from "koa"
 import { createServer, type RoutingControllersOptions } from "routing-controllers"
 import { assertNoGlobalOwners } from "../request/known-makers"
+import { registerClasses } from "./register-classes"
 import { SessionKoaDriver } from "./session-koa-driver"
 import { sessions } from "./sessions"
 import type { SessionsOptions } from "./sessions-options"
@@ -19,7 +20,9 @@ export interface SessionServerOptions extends RoutingControllersOptions {
 export function useKoaServer<T extends Koa>(app: T, { sessions: options, ...rest }: SessionServerOptions = {}): T {
   assertNoGlobalOwners()
   app.use(sessions(options))
+  registerClasses(rest)
   createServer(new SessionKoaDriver(app), rest)
+  registerClasses(rest)
   return app
 }
 
