@@ -1,9 +1,12 @@
 import "reflect-metadata"
 import { setImmediate as turn } from "node:timers/promises"
 import { inspect } from "node:util"
-import { use } from "chai"
+import { expect, use } from "chai"
 import chaiAsPromised from "chai-as-promised"
 import type { RootHookObject } from "mocha"
+import { Container } from "typedi"
+import { SessionMaker } from "../src/session/session-maker"
+import { resetContainer } from "../src/testing"
 import { databaseReport, requireDatabasesInCi } from "./support/databases"
 import { stopEmbeddedPostgres } from "./support/embedded-postgres"
 import { noteCurrentSpec, takeIncidents, watchIncidents } from "./support/incidents"
@@ -23,8 +26,16 @@ function restoreEnvironment(): void {
   Object.assign(process.env, environment)
 }
 
-/** TODO until src/testing/ exists: resetContainer(), then no active session in any maker, no live request scope. */
-async function checkNothingIsLeft(): Promise<void> {}
+/** A maker that is still in the container with a session in it would make the next spec wait, or fail for no fault of its own. */
+async function checkNothingIsLeft(): Promise<void> {
+  const { services } = Container.of(undefined) as unknown as { services: { id: unknown; value: unknown }[] }
+  const makers = services.filter(({ id, value }) => id === SessionMaker || value instanceof SessionMaker)
+  const open = makers.flatMap(({ value }) => (value instanceof SessionMaker ? [value.stats().open] : []))
+  await resetContainer()
+  // A reset keeps how a service is made.
+  for (const { id } of makers) Container.remove(id as typeof SessionMaker)
+  expect(open, "sessions that the spec left open").to.deep.equal(open.map(() => 0))
+}
 
 /** Mocha itself overlooks a rejection that nobody handled: with its own listener in place Node does not end the process. */
 async function failOnIncidents(): Promise<void> {

@@ -76,6 +76,27 @@ export class TransactionAbortedError extends SessionRuntimeError {
   readonly code = "ERR_SESSION_TRANSACTION_ABORTED"
 }
 
+/**
+ * The request used several databases, and the commit of one failed after the work of others had been committed: that stays.
+ * Names are those of typedi's container. `cause` is the error of the commit that failed.
+ */
+export class PartialCommitError extends SessionRuntimeError {
+  readonly code = "ERR_SESSION_PARTIAL_COMMIT"
+
+  /**
+   * @param committed names of the makers whose work stays, in the order of their commits
+   * @param failed name of the maker whose work was rolled back
+   */
+  constructor(
+    message: string,
+    readonly committed: readonly string[],
+    readonly failed: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options)
+  }
+}
+
 /** No connection became free within `acquireTimeoutMs`. No slot of the pool is lost. */
 export class AcquireTimeoutError extends SessionRuntimeError {
   readonly code = "ERR_SESSION_ACQUIRE_TIMEOUT"

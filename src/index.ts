@@ -14,6 +14,7 @@ export {
   DatabaseUriError,
   DriverNotInstalledError,
   InvalidGuidError,
+  PartialCommitError,
   SessionClosedError,
   SessionError,
   SessionMakerClosedError,

@@ -14,6 +14,12 @@ import { promisify } from "node:util"
 
 export type ServerMessage = { readonly uri: string } | { readonly failure: string }
 
+/** Sent to this process: the server is ended by that signal and started again on the same port. Answered as at the start. */
+export interface RestartMessage {
+  /** `SIGINT`: connections are cut and transactions undone in order; `SIGQUIT`: as in a crash, recovery follows */
+  readonly restart: "SIGINT" | "SIGQUIT"
+}
+
 type Identity = { readonly uid: number; readonly gid: number } | Record<string, never>
 
 const run = promisify(execFile)
@@ -21,6 +27,7 @@ const environment = { PATH: process.env.PATH, LC_ALL: "C" }
 
 let home: string | undefined
 let server: ChildProcess | undefined
+let launch: () => Promise<string>
 let stopping = false
 
 async function start(): Promise<string> {
@@ -43,13 +50,26 @@ async function start(): Promise<string> {
     full_page_writes: "off",
   }
   const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
-  server = spawn(join(binaries, "postgres"), ["-D", data, "-p", String(port), ...flags], {
-    ...options,
-    stdio: ["ignore", "ignore", "pipe"],
-  })
-  await ready(server)
-  server.once("exit", stop)
-  return `postgres://postgres@127.0.0.1:${port}/postgres`
+  launch = async () => {
+    server = spawn(join(binaries, "postgres"), ["-D", data, "-p", String(port), ...flags], {
+      ...options,
+      stdio: ["ignore", "ignore", "pipe"],
+    })
+    await ready(server)
+    server.once("exit", stop)
+    return `postgres://postgres@127.0.0.1:${port}/postgres`
+  }
+  return launch()
+}
+
+async function restart(signal: NodeJS.Signals): Promise<string> {
+  if (server === undefined || stopping) throw new Error("the server does not run")
+  server.removeListener("exit", stop)
+  const ended = once(server, "exit")
+  server.kill(signal)
+  await ended
+  if (stopping) throw new Error("the server has been stopped meanwhile")
+  return launch()
 }
 
 /** PostgreSQL refuses to run as root; `nobody` is there on every system, so none has to be added. */
@@ -108,11 +128,16 @@ async function stop(): Promise<void> {
   process.exit()
 }
 
+function answer(starting: Promise<string>): void {
+  starting.then(
+    (uri) => process.send?.({ uri } satisfies ServerMessage),
+    (error: unknown) => {
+      // The channel must have taken the message before the process ends.
+      process.send?.({ failure: String(error) } satisfies ServerMessage, () => void stop())
+    },
+  )
+}
+
 process.once("disconnect", stop)
-start().then(
-  (uri) => process.send?.({ uri } satisfies ServerMessage),
-  (error: unknown) => {
-    // The channel must have taken the message before the process ends.
-    process.send?.({ failure: String(error) } satisfies ServerMessage, () => void stop())
-  },
-)
+process.on("message", (message: RestartMessage) => answer(restart(message.restart)))
+answer(start())

@@ -28,6 +28,8 @@ export interface BeginOptions {
   readonly asWriter: boolean
   /** names and values that are set for the transaction only */
   readonly variables: Readonly<Record<string, string>> | undefined
+  /** whether the begin may be put off to the first statement that needs it */
+  readonly deferBegin: boolean
 }
 
 /**
@@ -92,6 +94,9 @@ export interface Engine {
   /** The statements that open a transaction, in order. */
   begin(options: BeginOptions): readonly string[]
 
+  /** Whether the statement means the same without the begin in front of it: see `DeferrableReads`. */
+  isDeferrableRead(options: BeginOptions, text: string): boolean
+
   /**
    * Refuses at once what this database cannot do.
    * @throws {SessionOptionsError}
@@ -99,6 +104,9 @@ export interface Engine {
   validate(options: BeginOptions): void
 
   stats(): PoolStats
+
+  /** Asks the server what has to be known of it; called once, after the `DataSource` has started. */
+  learn?(): Promise<void>
 
   /** Ends the connections that are its own; those of the `DataSource` are ended by `dataSource.destroy()`. */
   close(): void

@@ -1,12 +1,10 @@
 import { DataSource, type DataSourceOptions, getMetadataArgsStorage } from "typeorm"
 import { GuidDataSource } from "../columns/adapt-guids"
-import { DatabaseUnavailableError } from "../errors"
 import { parseDatabaseUri } from "../settings/database-uri"
 import { assertDriverInstalled } from "../settings/driver-package"
 import { hideDataSourceSecrets, hideSecrets } from "../settings/hide-secrets"
 import { describeTarget } from "./describe-target"
-import { failureKind } from "./failure-kind"
-import { unavailable } from "./pool"
+import { connectFailure } from "./pool"
 
 /** Any of TypeORM's options, of whichever database, for laying over those that a URI gives. */
 export type DataSourceOverrides = { readonly [Name in AllOptionNames]?: OptionType<Name> }
@@ -55,13 +53,26 @@ export async function buildMetadata(dataSource: DataSource): Promise<void> {
   else await initialize(dataSource)
 }
 
-/** @throws {DatabaseUnavailableError} as `createDataSource` */
-export async function initialize(dataSource: DataSource): Promise<DataSource> {
+const initializing = new WeakMap<DataSource, Promise<DataSource>>()
+
+/**
+ * Initialises it once for all that ask at the same time: TypeORM would open a pool for each, and forget all but one.
+ * @throws {DatabaseUnavailableError} as `createDataSource`
+ */
+export function initialize(dataSource: DataSource): Promise<DataSource> {
+  let running = initializing.get(dataSource)
+  if (running === undefined) {
+    running = initializeOnce(dataSource).finally(() => initializing.delete(dataSource))
+    initializing.set(dataSource, running)
+  }
+  return running
+}
+
+async function initializeOnce(dataSource: DataSource): Promise<DataSource> {
   try {
     await dataSource.initialize()
   } catch (error) {
-    if (error instanceof DatabaseUnavailableError || failureKind(error) !== "unavailable") throw error
-    throw unavailable(describeTarget(dataSource.options), error)
+    throw connectFailure(describeTarget(dataSource.options), error)
   }
   return hideDataSourceSecrets(dataSource)
 }

@@ -108,8 +108,21 @@ const MYSQL: Readonly<Record<string, FailureKind>> = {
   ER_NORMAL_SHUTDOWN: "unavailable",
 }
 
+/** Number and SQL state of MariaDB's errors that mysql2 3.24 does not know, or takes for one of MySQL's. */
+const MARIADB: Readonly<Record<string, FailureKind>> = {
+  // KILL, while a statement runs
+  "1927 70100": "unavailable",
+  // max_statement_time
+  "1969 70100": "statement-timeout",
+  // a check constraint
+  "4025 23000": "malformed",
+}
+
 /** @param error what the driver threw: not TypeORM's `QueryFailedError` but its `driverError` */
 export function failureKind(error: unknown): FailureKind {
+  const { errno, sqlState } = (error ?? {}) as { errno?: unknown; sqlState?: unknown }
+  const ofMariaDb = MARIADB[`${errno} ${sqlState}`]
+  if (ofMariaDb !== undefined) return ofMariaDb
   const code = codeOf(error)
   if (code === undefined) {
     return error instanceof Error && LOST_MESSAGE.test(error.message) ? "unavailable" : "other"

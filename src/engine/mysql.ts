@@ -1,6 +1,7 @@
 import { type DataSource, type DataSourceOptions, QueryResult } from "typeorm"
 import { DatabaseUnavailableError, SessionOptionsError } from "../errors"
 import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
+import { DeferrableReads } from "./deferrable-read"
 import { describeTarget } from "./describe-target"
 import { codeOf, failureKind } from "./failure-kind"
 import { assertIsolation } from "./isolation"
@@ -24,6 +25,7 @@ interface MysqlClient {
   release(): void
   destroy(): void
   end(): void
+  readonly stream: { destroy(): void }
 }
 
 /** The part of TypeORM 1.1.1's `MysqlDriver` that is used; `pool._allConnections` is mysql2 3's. */
@@ -105,7 +107,7 @@ class MysqlConnection implements Connection {
       // The server goes on sending rows to a stream that was destroyed; only ending the connection stops it.
       if (hasEnded) return
       this.isAlive = false
-      this.client.destroy()
+      this.#destroy()
     })
     return stream
   }
@@ -115,11 +117,20 @@ class MysqlConnection implements Connection {
   }
 
   release(broken: boolean): void {
-    if (broken || !this.isAlive || this.#timeoutVariable) this.client.destroy()
+    if (broken || !this.isAlive || this.#timeoutVariable) this.#destroy()
     else this.client.release()
     const done = this.#done
     this.#done = undefined
     done?.()
+  }
+
+  /**
+   * `destroy()` of mysql2 3.24 only ends its side of the socket: a server that is in the middle of a large result would go on
+   * waiting for it to be read, its transaction open, until `net_write_timeout` has passed.
+   */
+  #destroy(): void {
+    this.client.destroy()
+    this.client.stream.destroy()
   }
 
   /** Begin and savepoints, each in a round trip of its own: the driver sends one statement after another. */
@@ -160,9 +171,12 @@ export class MysqlEngine implements Engine {
   readonly #replicas: Slots | undefined
   readonly #isMariaDb: boolean
   readonly #connections = new WeakMap<MysqlClient, MysqlConnection>()
+  readonly #deferrable: DeferrableReads
+  #isReadCommitted = false
 
   constructor(readonly dataSource: DataSource) {
     this.#driver = dataSource.driver as unknown as MysqlDriver
+    this.#deferrable = new DeferrableReads(dataSource)
     this.#isMariaDb =
       dataSource.options.type === "mariadb" || /mariadb|^(5\.5|10|11|12)\./i.test(this.#driver.version ?? "")
     const { poolSize = DEFAULT_POOL, replication } = dataSource.options as {
@@ -209,6 +223,19 @@ export class MysqlEngine implements Engine {
     if (options.isolation) statements.push(`SET TRANSACTION ISOLATION LEVEL ${options.isolation}`)
     statements.push(options.readOnly ? "START TRANSACTION READ ONLY" : "START TRANSACTION")
     return statements
+  }
+
+  isDeferrableRead({ deferBegin, isolation, readOnly, timeoutMs }: BeginOptions, text: string): boolean {
+    if (!deferBegin || readOnly || timeoutMs !== undefined) return false
+    if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
+    return this.#deferrable.has(text)
+  }
+
+  /** `REPEATABLE READ` unless the server was told otherwise: there, a transaction's first read decides what the next ones see. */
+  async learn(): Promise<void> {
+    const name = this.#isMariaDb ? "tx_isolation" : "transaction_isolation"
+    const rows: { isolation?: string }[] = await this.dataSource.query(`SELECT @@${name} AS isolation`)
+    this.#isReadCommitted = rows[0]?.isolation === "READ-COMMITTED"
   }
 
   validate(options: BeginOptions): void {

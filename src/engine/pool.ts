@@ -1,4 +1,5 @@
-import { AcquireTimeoutError, DatabaseUnavailableError } from "../errors"
+import { TypeORMError } from "typeorm"
+import { AcquireTimeoutError, DatabaseUnavailableError, SessionError } from "../errors"
 import type { AcquireRequest, Connection } from "./connection"
 import { codeOf, failureKind } from "./failure-kind"
 import type { Slots } from "./slots"
@@ -29,7 +30,8 @@ export async function acquireFromPool<Raw>(
   if (!slots.tryAcquire(owner)) await slots.acquire(request)
   const done = () => slots.release(owner)
   const remainingMs = Math.max(1, request.timeoutMs - (performance.now() - startedAt))
-  const opening = access.open()
+  // In an async function, so that what it throws at once (a DataSource that is destroyed) is a rejection, too.
+  const opening = (async () => access.open())()
   try {
     return access.wrap(await withDeadline(opening, remainingMs, request, access), done)
   } catch (error) {
@@ -38,7 +40,7 @@ export async function acquireFromPool<Raw>(
       throw error.reason
     }
     done()
-    throw failureKind(error) === "unavailable" ? unavailable(access.describe(), error) : error
+    throw connectFailure(access.describe(), error)
   }
 }
 
@@ -84,6 +86,18 @@ function withDeadline<Raw>(
   })
 }
 
+/**
+ * The error for a connect that failed: whatever a driver, or Node, throws there names hosts and paths, and is no error of the
+ * application. Mistakes of the program, such as a `TypeError`, stay as they are.
+ * @param target where the database is, without secrets
+ */
+export function connectFailure(target: string, error: unknown): unknown {
+  if (failureKind(error) === "unavailable") return unavailable(target, error)
+  if (error instanceof SessionError || error instanceof TypeORMError) return error
+  const isMistake = error instanceof TypeError || error instanceof ReferenceError || error instanceof SyntaxError
+  return isMistake && codeOf(error) === undefined ? error : unavailable(target, error)
+}
+
 /** @param target where the database is, without secrets */
 export function unavailable(target: string, cause: unknown): DatabaseUnavailableError {
   const code = codeOf(cause)
@@ -104,5 +118,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
   "53300": "The server has no connection left: lower poolSize, or raise the server's limit.",
   ER_CON_COUNT_ERROR: "The server has no connection left: lower poolSize, or raise the server's limit.",
   "57P03": "The server is starting up or shutting down: try again.",
+  EEXIST: "The file cannot be opened: check that its folder exists and is writable.",
+  ENOTDIR: "The file cannot be opened: check that its folder exists and is writable.",
+  EACCES: "The file cannot be opened: check that its folder exists and is writable.",
   SQLITE_CANTOPEN: "The file cannot be opened: check that its folder exists and is writable.",
 }

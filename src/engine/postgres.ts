@@ -1,8 +1,9 @@
 import { type DataSource, QueryResult } from "typeorm"
 import { DatabaseUnavailableError } from "../errors"
 import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
+import { DeferrableReads } from "./deferrable-read"
 import { describeTarget } from "./describe-target"
-import { failureKind } from "./failure-kind"
+import { codeOf, failureKind } from "./failure-kind"
 import { assertIsolation } from "./isolation"
 import { acquireFromPool } from "./pool"
 import { type DriverQueryConstructor, type PrefixedQueryConstructor, prefixedQuery } from "./postgres-query"
@@ -29,6 +30,7 @@ interface PostgresClient {
 type Release = (broken?: boolean) => void
 
 interface PostgresPool {
+  on(event: "connect", listener: (client: PostgresClient) => void): void
   readonly options: { readonly max: number }
   readonly totalCount: number
 }
@@ -62,6 +64,8 @@ class PostgresConnection implements Connection {
   }
 
   get isAborted(): boolean | undefined {
+    // While the begin is under way the status is still that of before.
+    if (!this.hasBegun) return undefined
     const status = this.client.getTransactionStatus?.()
     return status == null ? undefined : status !== "T"
   }
@@ -184,17 +188,24 @@ export class PostgresEngine implements Engine {
   readonly #primary: Slots
   readonly #replicas: Slots | undefined
   readonly #connections = new WeakMap<PostgresClient, PostgresConnection>()
+  readonly #deferrable: DeferrableReads
+  #isReadCommitted = false
 
   constructor(readonly dataSource: DataSource) {
     this.driver = dataSource.driver as unknown as PostgresDriver
     const { Query } = this.driver.postgres
     this.Prefixed = Query && "prepare" in Query.prototype ? prefixedQuery(Query) : undefined
     this.#primary = new Slots(this.driver.master.options.max, "connection")
+    this.#deferrable = new DeferrableReads(dataSource)
     if (this.driver.slaves.length > 0) {
       this.#replicas = new Slots(
         this.driver.slaves.reduce((sum, pool) => sum + pool.options.max, 0),
         "replica connection",
       )
+    }
+    // At once: the server may end a connection in the same packet that says it is ready, before anybody was given it.
+    for (const pool of [this.driver.master, ...this.driver.slaves]) {
+      pool.on("connect", (client) => this.#connectionOf(client))
     }
   }
 
@@ -208,12 +219,7 @@ export class PostgresEngine implements Engine {
     return acquireFromPool(request, slots, {
       open: () => (onReplica ? this.driver.obtainSlaveConnection() : this.driver.obtainMasterConnection()),
       wrap: ([client, release], done) => {
-        let connection = this.#connections.get(client)
-        if (connection === undefined) {
-          connection = new PostgresConnection(client, this)
-          this.#connections.set(client, connection)
-        }
-        return connection.checkOut((broken) => {
+        return this.#connectionOf(client).checkOut((broken) => {
           release(broken)
           done()
         })
@@ -221,6 +227,15 @@ export class PostgresEngine implements Engine {
       discard: ([, release]) => release(),
       describe: () => describeTarget(this.dataSource.options),
     })
+  }
+
+  #connectionOf(client: PostgresClient): PostgresConnection {
+    let connection = this.#connections.get(client)
+    if (connection === undefined) {
+      connection = new PostgresConnection(client, this)
+      this.#connections.set(client, connection)
+    }
+    return connection
   }
 
   begin(options: BeginOptions): readonly string[] {
@@ -235,12 +250,27 @@ export class PostgresEngine implements Engine {
     return statements
   }
 
+  isDeferrableRead({ deferBegin, isolation, readOnly, timeoutMs, variables }: BeginOptions, text: string): boolean {
+    if (!deferBegin || readOnly || timeoutMs !== undefined || variables !== undefined) return false
+    if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
+    return this.#deferrable.has(text)
+  }
+
+  /** The role, the database or the URI may set another isolation than PostgreSQL's own default. */
+  async learn(): Promise<void> {
+    const rows: { default_transaction_isolation?: string }[] = await this.dataSource.query(
+      "SHOW default_transaction_isolation",
+    )
+    this.#isReadCommitted = rows[0]?.default_transaction_isolation === "read committed"
+  }
+
   validate(options: BeginOptions): void {
     assertIsolation(this.dataSource, options.isolation)
   }
 
   stats(): PoolStats {
-    const pools = [this.driver.master, ...this.driver.slaves]
+    // Whoever made the DataSource may have destroyed it.
+    const pools = [this.driver.master, ...this.driver.slaves].filter((pool) => pool !== undefined)
     return {
       size: pools.reduce((sum, pool) => sum + pool.totalCount, 0),
       max: pools.reduce((sum, pool) => sum + pool.options.max, 0),
@@ -292,10 +322,15 @@ function isServerError(error: unknown): boolean {
   return error instanceof Error && "severity" in error
 }
 
+/** The server shuts down or crashed, the database was dropped, or a time limit on idleness or the transaction is over. */
+const FATAL_CODE = /^(57P0[1-5]|25P0[34])$/
+
 /** After FATAL or PANIC the server ends the connection, whatever the socket says yet. */
 function isFatal(error: unknown): boolean {
   if (!(error instanceof Error)) return false
-  if ("severity" in error) return error.severity === "FATAL" || error.severity === "PANIC"
+  // The server words the severity in its own language; the codes say the same in all.
+  if ("severity" in error)
+    return /^(FATAL|PANIC)$/.test(String(error.severity)) || FATAL_CODE.test(String(codeOf(error)))
   return failureKind(error) === "unavailable"
 }
 

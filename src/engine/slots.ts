@@ -10,7 +10,9 @@ interface Waiter {
  * A fixed number of places, given out first come, first served. Unlike the drivers' own queues, a waiter can leave.
  */
 export class Slots {
-  readonly #holders = new Set<ConnectionOwner>()
+  /** With the number of their places: a session that gave one up may ask for another before the first is given back. */
+  readonly #holders = new Map<ConnectionOwner, number>()
+  #taken = 0
   readonly #waiters: Waiter[] = []
 
   constructor(
@@ -26,8 +28,8 @@ export class Slots {
 
   /** Takes a place if one is free and nobody was waiting before. */
   tryAcquire(owner: ConnectionOwner): boolean {
-    if (this.#holders.size >= this.max) return false
-    this.#holders.add(owner)
+    if (this.#taken >= this.max) return false
+    this.#take(owner)
     return true
   }
 
@@ -50,7 +52,7 @@ export class Slots {
         grant: () => {
           clearTimeout(timer)
           request.cancel = undefined
-          this.#holders.add(request.owner)
+          this.#take(request.owner)
           resolve()
         },
       }
@@ -61,12 +63,21 @@ export class Slots {
   }
 
   release(owner: ConnectionOwner): void {
-    if (!this.#holders.delete(owner)) return
+    const places = this.#holders.get(owner)
+    if (places === undefined) return
+    if (places === 1) this.#holders.delete(owner)
+    else this.#holders.set(owner, places - 1)
+    this.#taken--
     this.#waiters.shift()?.grant()
   }
 
+  #take(owner: ConnectionOwner): void {
+    this.#taken++
+    this.#holders.set(owner, (this.#holders.get(owner) ?? 0) + 1)
+  }
+
   #timeout(request: AcquireRequest): AcquireTimeoutError {
-    const holders = [...this.#holders]
+    const holders = [...this.#holders.keys()]
     const named = holders.slice(0, 3).map((holder) => holder.describe())
     const more = holders.length > 3 ? `; and ${holders.length - 3} more` : ""
     return new AcquireTimeoutError(

@@ -1,9 +1,8 @@
-import { setTimeout as sleep } from "node:timers/promises"
 import { type DataSource, QueryResult, TypeORMError } from "typeorm"
 import { SessionOptionsError } from "../errors"
 import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
-import { codeOf, failureKind } from "./failure-kind"
-import { unavailable } from "./pool"
+import { codeOf } from "./failure-kind"
+import { connectFailure } from "./pool"
 import { Slots } from "./slots"
 
 interface Statement {
@@ -161,7 +160,7 @@ class SqliteConnection implements Connection {
         if (code !== "SQLITE_BUSY" && code !== "SQLITE_BUSY_RECOVERY") throw error
         if (performance.now() + waitMs > deadline) throw error
       }
-      await sleep(waitMs)
+      await pause(waitMs, request)
     }
   }
 }
@@ -206,7 +205,7 @@ export class SqliteEngine implements Engine {
     } catch (error) {
       this.#locked.delete(request)
       slots.release(request.owner)
-      throw failureKind(error) === "unavailable" ? unavailable(`SQLite file ${this.#file()}`, error) : error
+      throw connectFailure(`SQLite file ${this.#file()}`, error)
     }
   }
 
@@ -214,6 +213,11 @@ export class SqliteEngine implements Engine {
     const statements = [options.asWriter && !options.readOnly ? "BEGIN IMMEDIATE" : "BEGIN"]
     if (options.readOnly) statements.push(QUERY_ONLY)
     return statements
+  }
+
+  /** A transaction is one snapshot here, so a read belongs to it; and its begin costs no round trip. */
+  isDeferrableRead(): boolean {
+    return false
   }
 
   validate(options: BeginOptions): void {
@@ -267,7 +271,9 @@ export class SqliteEngine implements Engine {
 
   async #handle(): Promise<SqliteConnection> {
     if (this.#isMemory) {
-      this.#shared ??= new SqliteConnection(this.#driver.databaseConnection, this)
+      // Another one where its owner destroyed the DataSource and initialised it again.
+      const handle = this.#driver.databaseConnection
+      if (this.#shared?.client !== handle) this.#shared = new SqliteConnection(handle, this)
       return this.#shared
     }
     const idle = this.#idle.pop()
@@ -310,6 +316,21 @@ export class SqliteEngine implements Engine {
   #file(): string {
     return String((this.dataSource.options as { database: unknown }).database)
   }
+}
+
+/** Ends early where the request is called off. */
+function pause(ms: number, request: AcquireRequest): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      request.cancel = undefined
+      resolve()
+    }, ms)
+    request.cancel = (reason) => {
+      clearTimeout(timer)
+      request.cancel = undefined
+      reject(reason)
+    }
+  })
 }
 
 /** better-sqlite3 binds no booleans; TypeORM's own runner turns them into 0 and 1, too. */

@@ -7,6 +7,7 @@ import {
   InvalidGuidError,
   SessionError,
   SessionMakerClosedError,
+  TransactionAbortedError,
 } from "../errors"
 
 /** Seconds; what is overloaded now may not be in a moment. */
@@ -62,6 +63,8 @@ function statusOf(error: unknown): number | undefined {
   ) {
     return 503
   }
+  // Of statements issued side by side, one that was refused may reject before the one that failed.
+  if (error instanceof TransactionAbortedError && statusOf(error.cause) === 503) return 503
   return error instanceof SessionError || error instanceof TypeORMError ? 500 : undefined
 }
 

@@ -1,6 +1,6 @@
 import type { Context } from "koa"
 import type { Action } from "routing-controllers"
-import { tryScope } from "./request-context"
+import { takeAnswerBack, tryScope } from "./request-context"
 
 export type ExecuteAction = (action: Action) => unknown
 
@@ -72,8 +72,7 @@ export function repeatable(execute: ExecuteAction): ExecuteAction {
 }
 
 function forgetAnswer(ctx: Context): void {
-  ctx.body = null
-  ctx.remove("Location")
+  takeAnswerBack(ctx)
   ctx.res.statusCode = 404
   // A status that was set stays when a body is set (koa 3 `lib/response.js`, body).
   const response = ctx.response as unknown as { _explicitStatus: boolean; _explicitNullBody: boolean }

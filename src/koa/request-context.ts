@@ -2,7 +2,7 @@ import type { Context } from "koa"
 import { SessionScopeError } from "../errors"
 import type { Outcome } from "../request/end"
 import { RequestScope } from "../request/request-scope"
-import type { SessionsSettings } from "./sessions-options"
+import { type SessionsSettings, variablesOf } from "./sessions-options"
 
 const SCOPE = Symbol("routing-controllers-typeorm scope")
 
@@ -30,6 +30,11 @@ export function tryScope(ctx: Context): RequestScope | undefined {
   return entered && "scope" in entered ? entered.scope : undefined
 }
 
+/** How often the action was begun before: it is run again where `retries` says so. */
+export function attemptOf(ctx: Context): number {
+  return tryScope(ctx)?.attempts ?? 0
+}
+
 export function settingsOf(ctx: Context): SessionsSettings | undefined {
   const entered = (ctx as ScopedContext)[SCOPE]
   return entered && "scope" in entered ? entered.settings : entered
@@ -55,7 +60,7 @@ export function scopeOf(ctx: Context, what: string, onOpen: (ctx: Context, scope
       label: () => `${ctx.method} ${ctx._matchedRoute ?? ctx.path}`,
       report: (error) => reportTo(ctx, error),
       reportLate: (error) => reportTo(ctx, error),
-      variables: entered.variables?.(ctx),
+      variables: () => variablesOf(entered, ctx),
       warnAfterMs: entered.warnAfterMs,
     },
     entered.defaults,
@@ -96,6 +101,14 @@ function isAnsweredLater(ctx: Context): boolean {
   const body: unknown = ctx.body
   if (typeof body !== "object" || body === null || Buffer.isBuffer(body)) return false
   return "pipe" in body || body instanceof ReadableStream || body instanceof Blob || body instanceof Response
+}
+
+/** Forgets the body, and what says where or of which kind it is; a stream that it was is destroyed. */
+export function takeAnswerBack(ctx: Context): void {
+  // First, for with it koa 3 makes "null" of an empty body.
+  ctx.remove("Content-Type")
+  ctx.remove("Location")
+  ctx.body = null
 }
 
 /** Hands an error that the client cannot be told to the application: Koa's `app.on("error", (error, ctx))`. */

@@ -1,10 +1,11 @@
 import type { Context } from "koa"
-import { type Action, type ActionMetadata, KoaDriver } from "routing-controllers"
+import { type Action, type ActionMetadata, getMetadataArgsStorage, KoaDriver } from "routing-controllers"
+import { assertNoMiddlewareOwner, type Class, mayBeGivenSession } from "../request/injection"
 import { arePrepared, prepareMakers } from "../request/known-makers"
 import { isRetryable } from "../session/managed"
 import { isMappedError, toHttpError } from "./http-errors"
 import { type ExecuteAction, isRepeatable, RunAgain, repeatable } from "./repeat-action"
-import { endAction, reportTo, settingsOf, tryScope } from "./request-context"
+import { endAction, reportTo, settingsOf, takeAnswerBack, tryScope } from "./request-context"
 import { assertOneSessionEach } from "./session-parameters"
 
 /**
@@ -16,7 +17,11 @@ import { assertOneSessionEach } from "./session-parameters"
 export class SessionKoaDriver extends KoaDriver {
   override registerAction(action: ActionMetadata, execute: ExecuteAction): void {
     assertOneSessionEach(action)
-    super.registerAction(action, repeatable(prepared(execute)))
+    for (const { middleware } of [...action.controllerMetadata.uses, ...action.uses]) {
+      // It may be a plain function, too.
+      if (middleware.prototype?.use) assertNoMiddlewareOwner(middleware as unknown as Class)
+    }
+    super.registerAction(action, repeatable(prepared(action, execute)))
   }
 
   override handleSuccess(result: unknown, action: ActionMetadata, options: Action): unknown {
@@ -59,8 +64,7 @@ export class SessionKoaDriver extends KoaDriver {
 
   #prepareAnswer(ctx: Context, shown: unknown, error: unknown): void {
     // A commit that failed comes after the answer was made: nothing of it may stay.
-    if (ctx.body !== undefined && ctx.body !== null) ctx.body = null
-    ctx.remove("Location")
+    if (ctx.body !== undefined && ctx.body !== null) takeAnswerBack(ctx)
     if (!isMappedError(shown)) return
     const { httpCode, headers } = shown as { httpCode: number; headers?: Record<string, string> }
     if (httpCode >= 500 && !tryScope(ctx)?.isAbandoned) reportTo(ctx, error)
@@ -68,7 +72,22 @@ export class SessionKoaDriver extends KoaDriver {
   }
 }
 
-/** A constructor cannot wait: where sessions are injected into classes, their makers are prepared before one is built. */
-function prepared(execute: ExecuteAction): ExecuteAction {
-  return (action) => (arePrepared() ? execute(action) : prepareMakers().then(() => execute(action)))
+/**
+ * A constructor cannot wait: where sessions may be injected into classes, their makers are prepared before one is built.
+ * Actions whose classes are surely given none do not wait: they go on working while a maker cannot be prepared.
+ */
+function prepared(action: ActionMetadata, execute: ExecuteAction): ExecuteAction {
+  const classes = classesOf(action)
+  return (request) => {
+    if (arePrepared() || !mayBeGivenSession(classes)) return execute(request)
+    return prepareMakers().then(() => execute(request))
+  }
+}
+
+/** What routing-controllers builds for the action: its controller, and the interceptors around it. */
+function classesOf(action: ActionMetadata): Class[] {
+  const { interceptors } = getMetadataArgsStorage()
+  const used = [...action.controllerMetadata.interceptors, ...action.interceptors].map(({ interceptor }) => interceptor)
+  const classes = [action.target, ...interceptors.map(({ target }) => target), ...used]
+  return classes.filter((one) => typeof one === "function") as Class[]
 }

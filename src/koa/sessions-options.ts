@@ -12,8 +12,8 @@ export interface SessionsOptions extends SessionOptions {
   /** Whether errors of the database become HTTP errors that say nothing of it; default true */
   readonly mapErrors?: boolean
   /**
-   * Names and values that are set in the database for the transaction only, for row-level security; sent with the begin.
-   * PostgreSQL and CockroachDB only.
+   * Names and values that are set in the database for the transaction only, for row-level security; asked for at each begin
+   * and sent with it. What throws here refuses the transaction. PostgreSQL and CockroachDB only.
    */
   readonly variables?: (ctx: Context) => Readonly<Record<string, string>>
   /**
@@ -58,4 +58,19 @@ export function sessionsSettings(options: SessionsOptions): SessionsSettings {
     throw new SessionOptionsError('sessions(): option "warnAfterMs" must be a number of ms above 0.')
   }
   return Object.freeze({ defaults: Object.freeze(defaults), mapErrors, rollbackWhen, variables, warnAfterMs, ambient })
+}
+
+/** @throws {SessionOptionsError} where a value is no string: a tenant that is not known must not become an empty one */
+export function variablesOf(
+  { variables }: SessionsSettings,
+  ctx: Context,
+): Readonly<Record<string, string>> | undefined {
+  const values = variables?.(ctx)
+  for (const [name, value] of Object.entries(values ?? {})) {
+    if (typeof value === "string") continue
+    throw new SessionOptionsError(
+      `sessions(): variables(ctx) gave ${value === null ? "null" : typeof value} for "${name}": give a string, or leave the name out.`,
+    )
+  }
+  return values
 }

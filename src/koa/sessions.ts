@@ -1,13 +1,13 @@
 import type { Context, Middleware, Next } from "koa"
-import onFinished from "on-finished"
 import { addKnownMaker, arePrepared, prepareMakers } from "../request/known-makers"
 import type { RequestScope } from "../request/request-scope"
 import { type RequestSessionOptions, SessionRequest } from "../request/session-request"
-import { type Ambience, runInAmbience } from "../session/ambient"
+import { type Ambience, keepAmbience, runInAmbience } from "../session/ambient"
 import type { Session } from "../session/session"
 import { SessionMaker } from "../session/session-maker"
 import { toHttpError } from "./http-errors"
 import { endAction, enterScope, isScoped, scopeOf, tryScope } from "./request-context"
+import { markChainEnded, whenRequestEnds } from "./request-end"
 import { type SessionsOptions, sessionsSettings } from "./sessions-options"
 
 /**
@@ -18,7 +18,10 @@ import { type SessionsOptions, sessionsSettings } from "./sessions-options"
  */
 export function sessions(options: SessionsOptions = {}): Middleware {
   const settings = sessionsSettings(options)
-  if (settings.ambient) addKnownMaker(SessionMaker)
+  if (settings.ambient) {
+    keepAmbience()
+    addKnownMaker(SessionMaker)
+  }
   return async function sessionScope(ctx: Context, next: Next): Promise<void> {
     if (isScoped(ctx)) return next()
     enterScope(ctx, settings)
@@ -64,27 +67,13 @@ async function requestAmbience(ctx: Context): Promise<Ambience> {
   }
 }
 
-interface Watch {
-  hasChainEnded: boolean
-  isGone: boolean
-}
-
-const watches = new WeakMap<Context, Watch>()
-
 /** Called once for a request, with its first session: what uses none is not watched. */
 function watchResponse(ctx: Context, scope: RequestScope): void {
-  const watch: Watch = { hasChainEnded: false, isGone: false }
-  watches.set(ctx, watch)
-  onFinished(ctx.res, () => {
-    watch.isGone = true
-    if (!ctx.res.writableFinished) scope.abandon()
-    if (watch.hasChainEnded) void scope.finish()
-  })
-}
-
-function markChainEnded(ctx: Context): void {
-  const watch = watches.get(ctx)
-  if (!watch) return
-  watch.hasChainEnded = true
-  if (watch.isGone) void tryScope(ctx)?.finish()
+  whenRequestEnds(
+    ctx,
+    () => scope.finish(),
+    () => {
+      if (!ctx.res.writableFinished) scope.abandon()
+    },
+  )
 }

@@ -1,6 +1,6 @@
 import Koa from "koa"
 import { createServer, type RoutingControllersOptions } from "routing-controllers"
-import { assertNoGlobalOwners } from "../request/known-makers"
+import { assertNoGlobalOwners } from "../request/injection"
 import { registerClasses } from "./register-classes"
 import { SessionKoaDriver } from "./session-koa-driver"
 import { sessions } from "./sessions"

@@ -1,5 +1,4 @@
-import { Container, type ServiceIdentifier } from "typedi"
-import { SessionOptionsError } from "../errors"
+import type { ServiceIdentifier } from "typedi"
 import type { SessionMaker } from "../session/session-maker"
 import { findMaker } from "./session-request"
 
@@ -14,42 +13,22 @@ export function addKnownMaker(identifier: ServiceIdentifier<SessionMaker>): void
   identifiers.add(identifier)
 }
 
+export function isKnownMaker(identifier: ServiceIdentifier): boolean {
+  return identifiers.has(identifier as ServiceIdentifier<SessionMaker>)
+}
+
 /** Prepares the makers that are not. A failure is kept for whoever asks for a session; others need not know of it. */
 export async function prepareMakers(): Promise<void> {
-  for (const identifier of identifiers) {
-    try {
-      const maker = findMaker(identifier)
-      if (!maker.isPrepared) await maker.prepare()
-      failures.delete(identifier)
-    } catch (error) {
-      failures.set(identifier, error)
-    }
-  }
+  await Promise.all([...identifiers].map((identifier) => prepareMaker(identifier)))
 }
 
-/** Classes that a session is injected into. */
-const owners = new Set<object>()
-
-export function addOwner(owner: object): void {
-  owners.add(owner)
-}
-
-/**
- * Called when a server is built.
- * @throws {SessionOptionsError} naming a `{ global: true }` service that a session is injected into: it is built once, and
- *   would keep one request's session for all
- */
-export function assertNoGlobalOwners(): void {
-  // typedi 0.10.0: `findService` is private, and the decorators give no other way to ask.
-  const container = Container.of(undefined) as unknown as {
-    findService(id: object): { readonly global?: boolean } | undefined
-  }
-  for (const owner of owners) {
-    if (!container.findService(owner)?.global) continue
-    throw new SessionOptionsError(
-      `${(owner as { name: string }).name} is a { global: true } service with an @InjectSession(): it is built once and would keep ` +
-        "one request's session for all. Leave out global, or use currentSession() with sessions({ ambient: true }).",
-    )
+async function prepareMaker(identifier: ServiceIdentifier<SessionMaker>): Promise<void> {
+  try {
+    const maker = findMaker(identifier)
+    if (!maker.isPrepared) await maker.prepare()
+    failures.delete(identifier)
+  } catch (error) {
+    failures.set(identifier, error)
   }
 }
 

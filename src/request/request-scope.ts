@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises"
-import type { ServiceIdentifier } from "typedi"
-import { SessionClosedError } from "../errors"
+import { inspect } from "node:util"
+import { type ServiceIdentifier, Token } from "typedi"
+import { PartialCommitError, SessionClosedError } from "../errors"
 import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions } from "../session/options"
 import { type Session, unitOf } from "../session/session"
 import type { SessionMaker } from "../session/session-maker"
@@ -18,7 +19,7 @@ export interface RequestHost {
   /** takes errors that can reach the client no more */
   readonly report: (error: unknown) => void
   readonly reportLate: (error: unknown) => void
-  readonly variables?: Readonly<Record<string, string>> | undefined
+  readonly variables?: () => Readonly<Record<string, string>> | undefined
   /** ms after which a transaction that is still open is reported once */
   readonly warnAfterMs: number
 }
@@ -38,6 +39,8 @@ interface Entry {
   isLeaving: boolean
 }
 
+type OpenEntry = Entry & { unit: UnitOfWork }
+
 /**
  * The sessions of one request, from the first that is asked for to the flush of the body. Which of them commits when is
  * decided in `end.ts`; here it is carried out, each step once.
@@ -45,6 +48,8 @@ interface Entry {
 export class RequestScope {
   readonly #context: SessionContext
   readonly #entries: Entry[] = []
+  /** names of the makers whose work has been committed, in that order */
+  readonly #committedMakers: string[] = []
   #isAbandoned = false
   #isFinished = false
   #attempts = 0
@@ -69,6 +74,11 @@ export class RequestScope {
   /** Whether the client was gone before it was answered. */
   get isAbandoned(): boolean {
     return this.#isAbandoned
+  }
+
+  /** How often the action was run again. */
+  get attempts(): number {
+    return this.#attempts
   }
 
   /** How often a session was asked for. */
@@ -118,13 +128,14 @@ export class RequestScope {
 
   /**
    * Ends the sessions of an action that has returned, and at the end of the chain those opened since; what is "before the
-   * response" has happened when the promise resolves. Where the commit of one fails, those after it are rolled back.
+   * response" has happened when the promise resolves. They are committed in the order of their first statements. Where the
+   * commit of one fails, those after it are rolled back.
    * @throws what `commit()` throws; every session is then closed
+   * @throws {PartialCommitError} instead, where the work of another session was committed before
    */
   async complete(outcome: Outcome, isUsedByBody: boolean): Promise<void> {
-    for (const entry of this.#entries) {
+    for (let entry = this.#next(); entry; entry = this.#next()) {
       const { unit, options } = entry
-      if (!unit || entry.outcome) continue
       entry.outcome = outcome
       if (unit.isClosed) continue
       const end = decideEnd(outcome, {
@@ -155,7 +166,8 @@ export class RequestScope {
   async finish(): Promise<void> {
     if (this.#isFinished) return
     this.#isFinished = true
-    for (const entry of this.#entries) {
+    let hasFailed = false
+    for (const entry of this.#entries.toSorted((one, other) => activeMs(other) - activeMs(one))) {
       const { unit, options, outcome } = entry
       if (!unit) continue
       // Nobody is left to read them, and what waits for their end would wait for ever.
@@ -163,7 +175,12 @@ export class RequestScope {
       await entry.ending
       const isInVain = this.#isAbandoned && !unit.hasWritten
       const late = isInVain ? "close" : decideLate(outcome ?? "rollback", options.commit)
-      if (late === "commit" && !unit.isClosed) await unit.complete().catch(this.#context.report)
+      if (late === "commit" && !unit.isClosed && !hasFailed) {
+        await this.#committed(entry, unit, () => unit.complete()).catch((error: unknown) => {
+          hasFailed = true
+          this.#context.report(error)
+        })
+      }
       await unit.close()
     }
   }
@@ -229,11 +246,30 @@ export class RequestScope {
 
   async #commitOrFail(entry: Entry, unit: UnitOfWork, isUsedByBody: boolean): Promise<void> {
     try {
-      await this.#commit(entry, unit, isUsedByBody)
+      await this.#committed(entry, unit, () => this.#commit(entry, unit, isUsedByBody))
     } catch (error) {
       await this.fail()
       throw error
     }
+  }
+
+  /** Keeps account of what was committed, for the error where the commit of another session then fails. */
+  async #committed(entry: Entry, unit: UnitOfWork, commit: () => Promise<void>): Promise<void> {
+    const isWork = matters(unit)
+    try {
+      await commit()
+    } catch (error) {
+      const before = this.#committedMakers
+      throw before.length > 0 ? partialCommit(before, describeMaker(entry), error) : error
+    }
+    if (isWork) this.#committedMakers.push(describeMaker(entry))
+  }
+
+  /** Of the sessions that are to be ended, the one that was used first. */
+  #next(): OpenEntry | undefined {
+    const open = this.#entries.filter((entry): entry is OpenEntry => entry.unit !== undefined && !entry.outcome)
+    if (open.length < 2) return open[0]
+    return open.reduce((first, entry) => (activeMs(entry) > activeMs(first) ? entry : first))
   }
 
   /** A body that is a stream can go on reading through the session until it is flushed. */
@@ -256,4 +292,25 @@ export class RequestScope {
 
 function matters(unit: UnitOfWork): boolean {
   return unit.hasWritten || !unit.isQuiet
+}
+
+/** ms since the first statement of the open transaction */
+function activeMs({ unit }: Entry): number {
+  return unit?.activeMs ?? 0
+}
+
+function describeMaker({ identifier, maker }: Entry): string {
+  if (identifier instanceof Token) return `Token "${identifier.name ?? ""}"`
+  if (typeof identifier === "string") return `"${identifier}"`
+  return typeof identifier === "function" ? identifier.name : inspect(maker)
+}
+
+function partialCommit(committed: readonly string[], failed: string, cause: unknown): PartialCommitError {
+  return new PartialCommitError(
+    `The commit of ${failed} failed after the commit of ${committed.join(", ")}, which stays: the databases of one request are ` +
+      "committed one after another, in the order of their first use. Undo or finish the work by hand; use first what can be repeated.",
+    committed,
+    failed,
+    { cause },
+  )
 }

@@ -18,6 +18,11 @@ export class CountedStorage<T> {
     }
   }
 
+  /** Leaves it on for good, so that code which goes on after its `run()` has ended still gets the value of that run. */
+  keep(): void {
+    this.#running++
+  }
+
   get(): T | undefined {
     return this.#running === 0 ? undefined : this.#storage.getStore()
   }

@@ -134,9 +134,7 @@ class GenerationSource implements EngineSource {
   constructor(
     readonly dataSource: DataSource,
     private readonly onStartFailed: () => void,
-  ) {
-    if (dataSource.isInitialized) this.engine = engineOf(dataSource)
-  }
+  ) {}
 
   start(): Promise<Engine> {
     this.#starting ??= this.#start()
@@ -157,8 +155,10 @@ class GenerationSource implements EngineSource {
   async #start(): Promise<Engine> {
     try {
       if (!this.dataSource.isInitialized) await initialize(this.dataSource)
-      this.engine = engineOf(this.dataSource)
-      return this.engine
+      const engine = engineOf(this.dataSource)
+      await engine.learn?.()
+      this.engine = engine
+      return engine
     } catch (error) {
       this.#starting = undefined
       this.onStartFailed()

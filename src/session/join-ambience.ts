@@ -5,21 +5,28 @@ import {
   type ObjectLiteral,
   type QueryRunner,
   Repository,
+  type TreeRepository,
 } from "typeorm"
-import { currentAmbience } from "./ambient"
+import { SessionStateError } from "../errors"
+import { currentAmbience, keepAmbience } from "./ambient"
 import type { Session } from "./session"
 import type { SessionOpener } from "./session-opener"
 
 /**
  * Gives one `DataSource` object a manager that asks for the current session at each call. Read for this: typeorm 1.1.1
  * `entity-manager/EntityManager.js` (every method goes to `this.queryRunner`), `repository/Repository.js` (to its manager, and
- * to a `queryRunner` of its own in `createQueryBuilder`), `data-source/DataSource.js` (`transaction`, `getRepository` and
- * `BaseEntity` go to `this.manager`). `spec/session/join-ambience.spec.ts` fails when this changes.
+ * to a `queryRunner` of its own in `createQueryBuilder` and `extend`), `data-source/DataSource.js` (`transaction`,
+ * `getRepository` and `BaseEntity` go to `this.manager`). `spec/session/join-ambience.spec.ts` fails when this changes.
  */
 export function joinAmbience(maker: SessionOpener, dataSource: DataSource): DataSource {
-  if (dataSource.manager instanceof AmbientManager) return dataSource
+  keepAmbience()
+  const { manager: before } = dataSource
+  if (before instanceof AmbientManager) {
+    before.join(maker)
+    return dataSource
+  }
   const manager = new AmbientManager(maker, dataSource)
-  const { query, createQueryBuilder } = dataSource
+  const { query, createQueryBuilder, createEntityManager } = dataSource
   Object.assign(dataSource, {
     manager,
     query: (text: string, parameters?: unknown[], runner?: QueryRunner) =>
@@ -31,17 +38,29 @@ export function joinAmbience(maker: SessionOpener, dataSource: DataSource): Data
       all[runnerAt] ??= manager.queryRunner
       return Reflect.apply(createQueryBuilder, dataSource, all)
     },
+    // Custom repository classes are often made with one of their own.
+    createEntityManager: (runner?: QueryRunner) =>
+      runner ? createEntityManager.call(dataSource, runner) : new AmbientManager(manager.maker, dataSource),
   })
   return dataSource
 }
 
 class AmbientManager extends EntityManager {
-  readonly #maker: SessionOpener
+  #maker: SessionOpener
 
   constructor(maker: SessionOpener, dataSource: DataSource) {
     super(dataSource)
     this.#maker = maker
     followCurrentRunner(this, () => this.#current()?.queryRunner)
+  }
+
+  get maker(): SessionOpener {
+    return this.#maker
+  }
+
+  /** Another maker takes over, as when specs make one for each. */
+  join(maker: SessionOpener): void {
+    this.#maker = maker
   }
 
   override transaction(...given: unknown[]): Promise<never> {
@@ -51,16 +70,36 @@ class AmbientManager extends EntityManager {
 
   /** TypeORM keeps repositories, and a repository keeps the runner it was made with. */
   override getRepository<Entity extends ObjectLiteral>(target: EntityTarget<Entity>): Repository<Entity> {
-    const repository = super.getRepository(target)
-    if (!Object.getOwnPropertyDescriptor(repository, "queryRunner")?.get) {
-      followCurrentRunner(repository, () => this.#current()?.queryRunner)
-    }
+    const known = this.repositories.get(target)
+    if (known) return known as Repository<Entity>
+    const repository = new AmbientRepository<Entity>(target, this)
+    this.repositories.set(target, repository as never)
     return repository
   }
 
+  override getTreeRepository<Entity extends ObjectLiteral>(target: EntityTarget<Entity>): TreeRepository<Entity> {
+    const repository = super.getTreeRepository(target)
+    followCurrentRunner(repository, () => this.queryRunner)
+    return repository
+  }
+
+  /** @throws {SessionStateError} rather than let the call go on without a transaction */
   #current(): Session | undefined {
     const session = currentAmbience()?.sessionOf(this.#maker)
-    return session instanceof Promise ? undefined : session
+    if (!(session instanceof Promise)) return session
+    session.catch(() => undefined)
+    throw new SessionStateError(
+      "The current session cannot be joined without waiting, because its SessionMaker is not prepared: " +
+        "call await maker.prepare() when the application starts, and again after maker.reset().",
+    )
+  }
+}
+
+/** What `extend()` makes of it is of this class, too. */
+class AmbientRepository<Entity extends ObjectLiteral> extends Repository<Entity> {
+  constructor(target: EntityTarget<Entity>, manager: EntityManager) {
+    super(target, manager)
+    followCurrentRunner(this, () => this.manager.queryRunner)
   }
 }
 

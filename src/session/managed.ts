@@ -1,5 +1,6 @@
 import { QueryFailedError } from "typeorm"
 import { failureKind } from "../engine/failure-kind"
+import { TransactionAbortedError } from "../errors"
 import type { ResolvedSessionOptions } from "./options"
 import { type Session, unitOf } from "./session"
 
@@ -28,5 +29,6 @@ export async function runManaged<T>(
 
 /** Whether the same work may succeed when it is done again from its begin. */
 export function isRetryable(error: unknown): boolean {
-  return error instanceof QueryFailedError && failureKind(error.driverError) === "serialization"
+  const failure = error instanceof TransactionAbortedError ? error.cause : error
+  return failure instanceof QueryFailedError && failureKind(failure.driverError) === "serialization"
 }

@@ -18,6 +18,11 @@ export interface SessionOptions {
   readonly acquireTimeoutMs?: number
   /** how often the whole action is run again after a serialization failure or deadlock; default 0 */
   readonly retries?: number
+  /**
+   * whether plain reads before anything else are sent without a transaction, where that means the same; default true.
+   * See `docs/sessions.md`.
+   */
+  readonly deferBegin?: boolean
 }
 
 /** Session options with every default filled in; frozen, and one object for each combination. */
@@ -28,6 +33,7 @@ export interface ResolvedSessionOptions {
   readonly timeoutMs: number | undefined
   readonly acquireTimeoutMs: number
   readonly retries: number
+  readonly deferBegin: boolean
   /** equal for equal options */
   readonly key: string
 }
@@ -49,6 +55,7 @@ export const SESSION_OPTION_NAMES = [
   "timeoutMs",
   "acquireTimeoutMs",
   "retries",
+  "deferBegin",
 ] as const satisfies readonly (keyof SessionOptions)[]
 
 /**
@@ -60,9 +67,10 @@ export function assertSessionOptions(options: SessionOptions, where: string): vo
   const refuse = (name: string, expected: string) => {
     throw new SessionOptionsError(`${where}: option "${name}" must be ${expected}.`)
   }
-  const { commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries } = options
+  const { commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, deferBegin } = options
   if (commit !== undefined && !TIMINGS.includes(commit)) refuse("commit", `one of ${TIMINGS.join(", ")}`)
   if (readOnly !== undefined && typeof readOnly !== "boolean") refuse("readOnly", "true or false")
+  if (deferBegin !== undefined && typeof deferBegin !== "boolean") refuse("deferBegin", "true or false")
   if (isolation !== undefined && !ISOLATION_LEVELS.includes(isolation)) {
     refuse("isolation", `one of ${ISOLATION_LEVELS.join(", ")}`)
   }
@@ -98,11 +106,12 @@ export function resolveSessionOptions(...layers: readonly (SessionOptions | unde
     timeoutMs,
     acquireTimeoutMs = 10_000,
     retries = 0,
+    deferBegin = false,
   } = merged as SessionOptions
-  const key = JSON.stringify([commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries])
+  const key = JSON.stringify([commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, deferBegin])
   let options = resolved.get(key)
   if (options === undefined) {
-    options = Object.freeze({ commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, key })
+    options = Object.freeze({ commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, deferBegin, key })
     resolved.set(key, options)
   }
   return options

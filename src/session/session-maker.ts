@@ -280,7 +280,7 @@ export class SessionMaker implements SessionOpener {
     if (this.#generation) return this.#generation
     if (this.#isClosed) {
       throw new SessionMakerClosedError(
-        "The SessionMaker is closed and opens no more sessions: make a new one, or use reset() where it is to go on.",
+        "The SessionMaker is closed and opens no more sessions: make a new one, or call reset() instead of close() where it is to go on.",
       )
     }
     const generation: Generation = new Generation(

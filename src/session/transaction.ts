@@ -41,7 +41,9 @@ export class Transaction implements RecordedTransaction {
   }
 
   get isAborted(): boolean {
-    return this.#firstFailure !== undefined || this.#connection?.isAborted === true
+    if (this.#firstFailure !== undefined) return true
+    // Before its begin the server has no transaction, which looks the same as one that it gave up.
+    return this.#unsentBegin.length === 0 && this.#connection?.isAborted === true
   }
 
   /**
@@ -77,12 +79,14 @@ export class Transaction implements RecordedTransaction {
     let connection = await this.connect()
     for (let staleConnections = 0; ; ) {
       if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
-      await this.#announceBegin()
-      const prefix = this.#prefix(blocks)
+      const isDeferred =
+        this.#unsentBegin.length > 0 && this.source.engine?.isDeferrableRead(this.options, text) === true
+      if (!isDeferred) await this.#announceBegin()
+      const prefix = isDeferred ? NO_PREFIX : this.#prefix(blocks)
       const send = () => connection.execute(text, parameters, prefix)
       try {
         const result = await this.events.traced(text, parameters, prefix, send)
-        await this.#sent(blocks)
+        if (!isDeferred) await this.#sent(blocks)
         if (this.#firstFailure && connection.isAborted !== true) this.#firstFailure = undefined
         return result
       } catch (error) {
@@ -152,7 +156,12 @@ export class Transaction implements RecordedTransaction {
       throw error
     }
     const connection = this.#connection
-    if (connection === undefined || this.#unsentBegin.length > 0) return this.#release(false)
+    if (connection === undefined) return
+    if (this.#unsentBegin.length > 0) {
+      this.#release(false)
+      this.record.committed(this)
+      return
+    }
     await this.#beforeCommit()
     let isCommitted: boolean
     try {
@@ -302,10 +311,19 @@ export class Transaction implements RecordedTransaction {
   }
 }
 
+const NO_PREFIX: readonly string[] = []
+
 function outcomeUnknown(cause: unknown): DatabaseUnavailableError {
   return new DatabaseUnavailableError(
     "The connection was lost while COMMIT was under way: whether the transaction was committed is not known. " +
       "Before the request is tried again, look whether its work is there.",
     { cause },
+  )
+}
+
+export function undoneError(): TransactionAbortedError {
+  return new TransactionAbortedError(
+    "The session was closed from outside before its work was done, and what it had written is rolled back: its " +
+      "SessionMaker was closed and did not wait longer. Give maker.close() a longer timeoutMs, or make the work shorter.",
   )
 }

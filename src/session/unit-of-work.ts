@@ -13,7 +13,7 @@ import { QueryEvents } from "./query-events"
 import { SessionRecord } from "./session-record"
 import { StatementQueue } from "./statement-queue"
 import type { Tally } from "./tally"
-import { Transaction } from "./transaction"
+import { Transaction, undoneError } from "./transaction"
 
 /** What a session is told of its surroundings. */
 export interface SessionContext {
@@ -25,7 +25,7 @@ export interface SessionContext {
   readonly report: (error: unknown) => void
   /** takes the errors of statements that came after the end; they reject as well */
   readonly reportLate?: (error: SessionClosedError) => void
-  readonly variables?: Readonly<Record<string, string>> | undefined
+  readonly variables?: (() => Readonly<Record<string, string>> | undefined) | undefined
   /** ms after which a transaction that is still open is reported once; default never */
   readonly warnAfterMs?: number | undefined
 }
@@ -56,6 +56,7 @@ export class UnitOfWork implements ConnectionOwner {
   #isolation: IsolationLevel | undefined
   #closing: Promise<void> | undefined
   #isCancelled = false
+  #isUndone = false
   #watched: Watched | undefined
   readonly #record: SessionRecord
   readonly #events: QueryEvents
@@ -172,7 +173,9 @@ export class UnitOfWork implements ConnectionOwner {
    * @throws what `commit()` throws; closed all the same
    */
   async complete(): Promise<void> {
-    if (this.isClosed) return this.#closing
+    await this.#closing
+    if (this.#isUndone) throw undoneError()
+    if (this.isClosed) return
     try {
       await this.#drain()
       const end = await this.#queue.run(this.root, () => {
@@ -202,6 +205,7 @@ export class UnitOfWork implements ConnectionOwner {
   /** Closes, and asks the database to stop the statement that runs. */
   async cancel(): Promise<void> {
     this.#isCancelled = true
+    this.#isUndone ||= this.hasWritten
     const transaction = this.#transaction
     const closed = this.close()
     if (!this.#queue.isIdle) await transaction?.cancel()
@@ -253,9 +257,9 @@ export class UnitOfWork implements ConnectionOwner {
   }
 
   #watch(startedAt: number): void {
-    const { warnAfterMs, report } = this.context
+    const { warnAfterMs, label, report } = this.context
     if (warnAfterMs === undefined) return
-    this.#watched = { startedAt, warnAfterMs, describe: () => this.context.label(), report }
+    this.#watched = { startedAt, warnAfterMs, label, unit: this, report }
     watchTransaction(this.#watched)
   }
 
@@ -270,9 +274,9 @@ export class UnitOfWork implements ConnectionOwner {
   }
 
   #beginOptions(): BeginOptions {
-    const { readOnly, timeoutMs } = this.options
-    const { variables } = this.context
-    return { isolation: this.#isolation, readOnly, timeoutMs, asWriter: this.#asWriter, variables }
+    const { readOnly, timeoutMs, deferBegin } = this.options
+    const variables = this.context.variables?.()
+    return { isolation: this.#isolation, readOnly, timeoutMs, asWriter: this.#asWriter, variables, deferBegin }
   }
 
   /** Hooks run after the step and not in it, so that they can use the session. */

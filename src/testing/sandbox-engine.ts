@@ -66,6 +66,10 @@ export class SandboxEngine implements Engine, ConnectionOwner {
     return statements
   }
 
+  isDeferrableRead(): boolean {
+    return false
+  }
+
   validate(options: BeginOptions): void {
     this.real.validate(options)
   }
@@ -146,6 +150,7 @@ const OUTER: BeginOptions = {
   timeoutMs: undefined,
   asWriter: true,
   variables: undefined,
+  deferBegin: false,
 }
 
 /** SQLite checks deferred foreign keys at the outermost COMMIT only, so the sandbox asks for them. */
