@@ -1,11 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { DataSource } from "typeorm"
-import { stopEmbeddedPostgres } from "../spec/support/embedded-postgres"
 import { postgres } from "../spec/support/postgres-database"
 import { sqliteFile } from "../spec/support/sqlite-databases"
-import { dataSourceOptions } from "./servers/data-source"
+import type { TestDatabase } from "../spec/support/test-database"
 
 export const ROWS = 10_000
 
@@ -16,42 +11,34 @@ export interface BenchDatabase {
   drop(): Promise<void>
 }
 
-/** On the server of `TEST_POSTGRES_URI`, or else on an embedded one. */
-export async function createPostgres(): Promise<BenchDatabase> {
-  const { uri, drop } = await postgres.createDatabase()
-  await fill(
-    uri,
-    `SELECT n, 'name ' || n, 'name' || n || '@example.org', n % 100 FROM generate_series(1, ${ROWS}) AS n`,
-  )
-  return {
-    uri,
-    version: await postgres.version(),
-    async drop() {
-      await drop()
-      await stopEmbeddedPostgres()
-    },
-  }
+/** As the entities of `servers/entities.ts` have it; not made by them, so that the specs do not import these. */
+const TABLES = [
+  `CREATE TABLE "bench_row" ("id" int PRIMARY KEY, "name" varchar NOT NULL, "email" varchar NOT NULL, "score" int NOT NULL)`,
+  `INSERT INTO "bench_row" WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ${ROWS})
+   SELECT n, 'name ' || n, 'name' || n || '@example.org', n % 100 FROM numbers`,
+]
+
+/** On the server of `TEST_POSTGRES_URI`, or else on an embedded one, which the caller stops. */
+export function createPostgres(): Promise<BenchDatabase> {
+  const notes = `CREATE TABLE "bench_note" ("id" serial PRIMARY KEY, "rowId" int NOT NULL, "text" varchar NOT NULL)`
+  return create(postgres, [...TABLES, notes, "VACUUM ANALYZE"])
 }
 
-/** A file in a folder of its own. */
-export async function createSqliteFile(): Promise<BenchDatabase> {
-  const folder = await mkdtemp(join(tmpdir(), "bench-"))
-  const uri = `sqlite:///${join(folder, "bench.db")}`
-  const numbers = `WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ${ROWS})`
-  await fill(uri, `${numbers} SELECT n, 'name ' || n, 'name' || n || '@example.org', n % 100 FROM numbers`)
-  return {
-    uri,
-    version: await sqliteFile.version(),
-    drop: () => rm(folder, { recursive: true, force: true }),
-  }
+/** A file. */
+export function createSqliteFile(): Promise<BenchDatabase> {
+  const notes = `CREATE TABLE "bench_note" ("id" integer PRIMARY KEY AUTOINCREMENT, "rowId" int NOT NULL, "text" varchar NOT NULL)`
+  return create(sqliteFile, ["PRAGMA journal_mode = WAL", ...TABLES, notes, "ANALYZE"])
 }
 
-async function fill(uri: string, rows: string): Promise<void> {
-  const dataSource = await new DataSource({ ...dataSourceOptions(uri), synchronize: true }).initialize()
+async function create(database: TestDatabase, statements: readonly string[]): Promise<BenchDatabase> {
+  const { uri, open, drop } = await database.createDatabase()
   try {
-    await dataSource.query(`INSERT INTO "bench_row" ("id", "name", "email", "score") ${rows}`)
-    await dataSource.query(dataSource.options.type === "postgres" ? "VACUUM ANALYZE" : "ANALYZE")
-  } finally {
-    await dataSource.destroy()
+    const connection = await open()
+    for (const statement of statements) await connection.query(statement)
+    await connection.close()
+    return { uri, version: await database.version(), drop }
+  } catch (error) {
+    await drop()
+    throw error
   }
 }

@@ -1,12 +1,15 @@
 import { execFileSync } from "node:child_process"
-import { cpus, platform, release } from "node:os"
+import { cpus, loadavg, platform, release } from "node:os"
 import { repositoryTop } from "../spec/support/sources"
 import { describeAffinity } from "./affinity"
+
+/** Before the bench itself puts any load on the machine. */
+const loadAtStart = loadavg()[0] ?? 0
 
 /** What the numbers depend on, one line each. */
 export function describeMachine(databases: readonly string[]): string[] {
   return [
-    `${cpus().length} cores of ${cpus()[0]?.model.trim() ?? "an unknown CPU"}; ${describeAffinity()}`,
+    `${cpus().length} cores of ${cpus()[0]?.model.trim() ?? "an unknown CPU"}; ${describeAffinity()}; load average ${loadAtStart.toFixed(1)} at the start`,
     `Node ${process.version}, ${platform()} ${release()}`,
     ...databases,
     `commit ${commit()}`,

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { parseArgs } from "node:util"
+import { stopEmbeddedPostgres } from "../spec/support/embedded-postgres"
 import { leaveServersCore } from "./affinity"
 import { type CpuProfile, groupTimes, selfTimes } from "./cpu-profile"
 import { createPostgres, createSqliteFile } from "./databases"
@@ -79,6 +80,7 @@ async function main(): Promise<void> {
     for (const { group, place, micros } of times.slice(0, options.top)) console.log(line(micros, `[${group}] ${place}`))
   } finally {
     await database.drop()
+    await stopEmbeddedPostgres()
   }
 }
 

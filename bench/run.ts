@@ -3,6 +3,7 @@
  * table and writes `RESULTS.md`; `npm run bench:short -- [--write-baseline]` looks for regressions against `baseline.json`.
  */
 import { parseArgs } from "node:util"
+import { stopEmbeddedPostgres } from "../spec/support/embedded-postgres"
 import { leaveServersCore } from "./affinity"
 import { checksOf, describeRegression, findRegressions, readBaseline, writeBaseline } from "./baseline"
 import { type BenchDatabase, createPostgres, createSqliteFile, ROWS } from "./databases"
@@ -118,6 +119,7 @@ async function main(): Promise<void> {
     if (!(await runShort(uris, options.writesBaseline))) process.exitCode = 1
   } finally {
     for (const database of databases) await database.drop()
+    await stopEmbeddedPostgres()
   }
 }
 

@@ -1,10 +1,11 @@
 import { type ChildProcess, fork } from "node:child_process"
 import { once } from "node:events"
-import { request } from "node:http"
+import { type IncomingMessage, request } from "node:http"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 
 const STOP_MS = 15_000
+const ANSWER_MS = 10_000
 
 /** The application in a process of its own. */
 export interface ServerProcess {
@@ -74,8 +75,9 @@ async function stop(child: ChildProcess): Promise<string | undefined> {
 }
 
 async function getJson<T>(port: number, path: string): Promise<T> {
-  const sent = request({ host: "127.0.0.1", port, path, agent: false }).end()
-  const [response] = (await once(sent, "response")) as [import("node:http").IncomingMessage]
+  const signal = AbortSignal.timeout(ANSWER_MS)
+  const sent = request({ host: "127.0.0.1", port, path, agent: false, signal }).end()
+  const [response] = (await once(sent, "response")) as [IncomingMessage]
   const chunks: Buffer[] = []
   for await (const chunk of response) chunks.push(chunk as Buffer)
   const text = Buffer.concat(chunks).toString("utf8")

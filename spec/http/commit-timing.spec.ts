@@ -1,6 +1,7 @@
 import { expect } from "chai"
 import type Koa from "koa"
 import { HttpError } from "routing-controllers"
+import { getSession } from "../../src/koa/sessions"
 import { describeOnEach } from "../support/databases"
 import { Deferred } from "../support/deferred"
 import { Note, Remark } from "../support/http-entities"
@@ -223,6 +224,27 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
     server = await startSessionApp(database, { work: read, sessions: { isolation: "SERIALIZABLE" } })
     await server.http.get("/json")
     expect(server.log.verbs()).to.deep.equal(["BEGIN", "SELECT", "COMMIT"])
+  })
+
+  it("gives middleware a new session while the COMMIT of the one before is under way", async () => {
+    server = await startSessionApp(database, {
+      work: read,
+      extend: (app) => {
+        app.middleware.splice(1, 0, async (ctx: Koa.Context, next: Koa.Next) => {
+          await next()
+          while (!server.log.verbs().includes("COMMIT")) await new Promise((resolve) => setImmediate(resolve))
+          const db = await getSession(ctx)
+          ctx.body = { count: await db.count(Note) }
+        })
+      },
+    })
+    server.wire?.setDelay(50)
+    const reply = await server.http.get("/json")
+    server.wire?.setDelay(0)
+    await server.settled()
+    expect(reply.json()).to.deep.equal({ count: 0 })
+    expect(server.log.verbs()).to.have.members(["BEGIN", "SELECT", "COMMIT", "BEGIN", "SELECT", "COMMIT"])
+    expect(server.errors.errors()).to.deep.equal([])
   })
 
   it('"auto": a read costs one round trip before the answer', async () => {

@@ -207,6 +207,22 @@ describeOnEach("outcome of a request", sessionDatabases, (database) => {
         expect(server.errors.errors()).to.deep.equal([])
       })
 
+      it("commits what it did not await and what begins only some promises later", async () => {
+        server.work = async (db) => {
+          const save = async () => {
+            for (let hop = 0; hop < 200; hop++) await null
+            await db.insert(Note, { text: "late" })
+          }
+          void save()
+          return { ok: true }
+        }
+        const reply = await server.http.post("/json")
+        await server.settled()
+        expect(reply.status).to.equal(200)
+        expect(await texts()).to.deep.equal(["late"])
+        expect(server.errors.errors()).to.deep.equal([])
+      })
+
       it("rolls back when middleware after the action throws", async () => {
         const after = await startSessionApp(database, {
           defaultErrorHandler,

@@ -125,10 +125,12 @@ describeOnEach("retries", postgres, (database) => {
   })
 
   it("does not run it again where middleware after it used the session", async () => {
+    const committed: string[] = []
     await start({
       extend: (app) => {
         app.use(async (ctx) => {
-          await (await getSession(ctx)).update(Counter, { id: 2 }, { value: 7 })
+          const db = await getSession(ctx)
+          db.afterCommit(() => committed.push(ctx.path))
         })
       },
     })
@@ -136,6 +138,7 @@ describeOnEach("retries", postgres, (database) => {
     const reply = await server.http.post("/json")
     await server.settled()
     expect(reply.status).to.equal(503)
+    expect(committed).to.deep.equal([])
   })
 
   it("answers 503 for a serialization failure in middleware before the action", async () => {

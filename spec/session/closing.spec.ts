@@ -253,6 +253,23 @@ describeOnEach("a running statement", servers, (database) => {
   })
 })
 
+describeOnEach("a statement that can neither end nor be cancelled", servers, (database) => {
+  const fixture = useSessions(database)
+
+  it("does not keep its maker's close() waiting: the connection is ended", async () => {
+    const maker = fixture.makeMaker({ connectTimeoutMS: 100 })
+    await maker.run((session) => session.count(Note))
+    fixture.wire.setDelay(5_000)
+    const slow = maker.run((session) => session.count(Note))
+    slow.catch(() => undefined)
+    const startedAt = performance.now()
+    await maker.close({ timeoutMs: 20 })
+    expect(performance.now() - startedAt).to.be.lessThan(2_500)
+    await expect(slow).to.be.rejectedWith("")
+    fixture.wire.cut()
+  })
+})
+
 describeOnEach("maker.close() that runs out of time", sessionDatabases, (database) => {
   const fixture = useSessions(database)
 

@@ -1,5 +1,6 @@
 import type { Context } from "koa"
 import type { Action } from "routing-controllers"
+import type { RequestScope } from "../request/request-scope"
 import { takeAnswerBack, tryScope } from "./request-context"
 
 export type ExecuteAction = (action: Action) => unknown
@@ -9,66 +10,70 @@ export class RunAgain {
   constructor(readonly failure: unknown) {}
 }
 
-/** One request in its action, however often that runs. */
-class Attempts {
+/** How the action of one request went so far; kept for requests that use a session only. */
+interface Attempts {
   /** what middleware before the action wrote would be rolled back and not done again */
-  readonly #followsWrites: boolean
-  #following: Promise<unknown> | undefined
-  #isSessionUsedAfter = false
+  followsWrites: boolean
+  /** the same of middleware behind it */
+  isSessionUsedAfter: boolean
+  /** that middleware, once it was started: it runs once only (koa-compose 4: "next() called multiple times") */
+  following: Promise<unknown> | undefined
+}
 
-  constructor(
-    private readonly ctx: Context,
-    private readonly next: () => Promise<unknown>,
-  ) {
-    this.#followsWrites = tryScope(ctx)?.hasWritten === true
+const attempts = new WeakMap<RequestScope, Attempts>()
+
+function attemptsOf(scope: RequestScope): Attempts {
+  let known = attempts.get(scope)
+  if (known === undefined) {
+    known = { followsWrites: false, isSessionUsedAfter: false, following: undefined }
+    attempts.set(scope, known)
   }
+  return known
+}
 
-  /** Koa's middleware after the action runs once only (koa-compose 4: "next() called multiple times"). */
-  follow(): Promise<unknown> {
-    this.#following ??= this.#runFollowing()
-    return this.#following
-  }
+/** Whether the action can be run again from its start: nothing else would be undone, and nothing was answered. */
+export function isRepeatable(scope: RequestScope, ctx: Context): boolean {
+  const { followsWrites, isSessionUsedAfter } = attemptsOf(scope)
+  return !followsWrites && !isSessionUsedAfter && !ctx.headerSent && ctx.writable
+}
 
-  /** Not after middleware behind the action used a session: its work would be lost, too. */
-  get canRepeat(): boolean {
-    return !this.#followsWrites && !this.#isSessionUsedAfter && !this.ctx.headerSent && this.ctx.writable
-  }
-
-  async #runFollowing(): Promise<unknown> {
-    const askedBefore = tryScope(this.ctx)?.asked
-    try {
-      return await this.next()
-    } finally {
-      this.#isSessionUsedAfter = tryScope(this.ctx)?.asked !== askedBefore
-    }
+/**
+ * Waits for what the action started behind it, and keeps in mind what it was.
+ * @param askedBefore how often a session had been asked for when the action returned
+ */
+export async function followAction(scope: RequestScope, answered: unknown, askedBefore: number): Promise<unknown> {
+  try {
+    return await answered
+  } finally {
+    if (scope.asked !== askedBefore) attemptsOf(scope).isSessionUsedAfter = true
+    if (scope.mayRetry) attemptsOf(scope).following = Promise.resolve(answered)
   }
 }
 
-const ATTEMPTS = Symbol("routing-controllers-typeorm attempts")
-
-interface Attempt extends Action {
-  readonly [ATTEMPTS]?: Attempts
-}
-
-/** Whether `action` can be run again from its start: it was started by `repeatable()`, and nothing else would be undone. */
-export function isRepeatable(action: Action): boolean {
-  return (action as Attempt)[ATTEMPTS]?.canRepeat === true
-}
-
-/** Runs the action again as often as it ends with `RunAgain`. */
+/** Runs the action again as often as it ends with `RunAgain`. A request without a session pays one promise. */
 export function repeatable(execute: ExecuteAction): ExecuteAction {
-  return async function runAction(action: Action): Promise<unknown> {
-    const attempts = new Attempts(action.context, action.next as () => Promise<unknown>)
-    for (;;) {
-      const attempt: Attempt = { ...action, next: () => attempts.follow(), [ATTEMPTS]: attempts }
-      try {
-        return await execute(attempt)
-      } catch (error) {
-        if (!(error instanceof RunAgain)) throw error
-      }
-      forgetAnswer(action.context)
+  return function runAction(action: Action): unknown {
+    const earlier = tryScope(action.context)
+    if (earlier?.hasWritten) attemptsOf(earlier).followsWrites = true
+    const outcome = execute(action)
+    if (!(outcome instanceof Promise)) return outcome
+    return outcome.catch((error: unknown) => repeat(execute, action, error))
+  }
+}
+
+async function repeat(execute: ExecuteAction, action: Action, failure: unknown): Promise<unknown> {
+  let error = failure
+  while (error instanceof RunAgain) {
+    const scope = tryScope(action.context)
+    const following = scope && attemptsOf(scope).following
+    forgetAnswer(action.context)
+    try {
+      return await execute(following ? { ...action, next: () => following } : action)
+    } catch (again) {
+      error = again
     }
   }
+  throw error
 }
 
 function forgetAnswer(ctx: Context): void {

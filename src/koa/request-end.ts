@@ -23,16 +23,17 @@ interface Watch {
  * @param onGone called as soon as the body is flushed or the connection is gone
  */
 export function whenRequestEnds(ctx: Context, end: () => Promise<void>, onGone?: () => void): void {
+  // What is first asked for after the end, by code that nobody waited for, is over before it begins.
+  if (hasChainEnded(ctx) && onFinished.isFinished(ctx.res)) {
+    onGone?.()
+    void end()
+    return
+  }
   const watch = watchOf(ctx)
   watch.ends.push(end)
   if (!watch.isGone) {
     if (onGone) watch.onGone.push(onGone)
-    return
-  }
-  setImmediate(() => {
-    onGone?.()
-    endAll(ctx, watch)
-  })
+  } else onGone?.()
 }
 
 /** Called by `sessions()` when the middleware after it have ended. */
@@ -56,8 +57,12 @@ function watchOf(ctx: Context): Watch {
 }
 
 function endAll(ctx: Context, watch: Watch): void {
-  // Without sessions() nobody tells when the middleware have ended.
-  if (!isScoped(ctx) || (ctx as WatchedContext)[CHAIN_ENDED]) void callAll(watch)
+  if (hasChainEnded(ctx)) void callAll(watch)
+}
+
+/** Without `sessions()` nobody tells. */
+function hasChainEnded(ctx: Context): boolean {
+  return !isScoped(ctx) || (ctx as WatchedContext)[CHAIN_ENDED] === true
 }
 
 async function callAll({ ends }: Watch): Promise<void> {

@@ -2,9 +2,10 @@ import type { Context } from "koa"
 import { type Action, type ActionMetadata, getMetadataArgsStorage, KoaDriver } from "routing-controllers"
 import { assertNoMiddlewareOwner, type Class, mayBeGivenSession } from "../request/injection"
 import { arePrepared, prepareMakers } from "../request/known-makers"
+import type { RequestScope } from "../request/request-scope"
 import { isRetryable } from "../session/managed"
 import { isMappedError, toHttpError } from "./http-errors"
-import { type ExecuteAction, isRepeatable, RunAgain, repeatable } from "./repeat-action"
+import { type ExecuteAction, followAction, isRepeatable, RunAgain, repeatable } from "./repeat-action"
 import { endAction, reportTo, settingsOf, takeAnswerBack, tryScope } from "./request-context"
 import { assertOneSessionEach } from "./session-parameters"
 
@@ -26,8 +27,10 @@ export class SessionKoaDriver extends KoaDriver {
 
   override handleSuccess(result: unknown, action: ActionMetadata, options: Action): unknown {
     const ctx = options.context as Context
+    const askedBefore = tryScope(ctx)?.asked ?? 0
     const answered: unknown = super.handleSuccess(result, action, options)
-    return tryScope(ctx) ? this.#endSessions(answered, ctx) : answered
+    const scope = tryScope(ctx)
+    return scope ? this.#endSessions(answered, scope, askedBefore, ctx) : answered
   }
 
   override async handleError(error: unknown, action: ActionMetadata | undefined, options: Action): Promise<void> {
@@ -35,7 +38,7 @@ export class SessionKoaDriver extends KoaDriver {
     const ctx = options.context as Context
     const scope = tryScope(ctx)
     if (scope) {
-      if (isRetryable(error) && isRepeatable(options) && (await scope.prepareRetry())) throw new RunAgain(error)
+      if (isRetryable(error) && isRepeatable(scope, ctx) && (await scope.prepareRetry())) throw new RunAgain(error)
       await scope.fail()
     }
     const shown = settingsOf(ctx)?.mapErrors ? (toHttpError(error) ?? error) : error
@@ -56,8 +59,8 @@ export class SessionKoaDriver extends KoaDriver {
     return isMappedError(error) ? error.message : super.processTextError(error)
   }
 
-  async #endSessions(answered: unknown, ctx: Context): Promise<unknown> {
-    const value = await answered
+  async #endSessions(answered: unknown, scope: RequestScope, askedBefore: number, ctx: Context): Promise<unknown> {
+    const value = await followAction(scope, answered, askedBefore)
     await endAction(ctx)
     return value
   }

@@ -81,6 +81,11 @@ export class RequestScope {
     return this.#attempts
   }
 
+  /** Whether any of its sessions asks for the action to be run again. */
+  get mayRetry(): boolean {
+    return this.#entries.some(({ options }) => options.retries > 0)
+  }
+
   /** How often a session was asked for. */
   get asked(): number {
     return this.#asked

@@ -214,7 +214,12 @@ export class Transaction implements RecordedTransaction {
 
   /** Asks the database to stop the running statement. Never rejects. */
   async cancel(): Promise<void> {
-    this.#cancelling ??= this.#connection?.cancel().catch(this.report)
+    const connection = this.#connection
+    this.#cancelling ??= connection?.cancel().catch((error: unknown) => {
+      this.report(error)
+      // The server is out of reach: without this the session would wait for a statement that may never end.
+      connection.release(true)
+    })
     await this.#cancelling
   }
 
