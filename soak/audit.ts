@@ -131,6 +131,6 @@ export async function auditResources(
 export async function auditPool(get: (path: string) => Promise<unknown>): Promise<string[]> {
   const together = Array.from({ length: POOL_SIZE }, () => get("/together"))
   const answers = await Promise.allSettled(together)
-  const missing = answers.filter(({ status }) => status === "rejected")
-  return missing.length === 0 ? [] : [`${missing.length} of ${POOL_SIZE} places of the pool are gone`]
+  const isWhole = answers.every(({ status }) => status === "fulfilled")
+  return isWhole ? [] : [`places of the pool are gone: no ${POOL_SIZE} sessions can hold a connection at once`]
 }

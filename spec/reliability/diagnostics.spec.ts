@@ -11,7 +11,7 @@ describeOnEach("diagnostics channels", shared, (database) => {
   let recorded: ReturnType<typeof recordEvents> | undefined
 
   beforeEach(async () => {
-    server = await startSessionApp(database, { maker: { poolSize: 1, acquireTimeoutMs: 300 } })
+    server = await startSessionApp(database, { maker: { poolSize: 1, acquireTimeoutMs: 10_000 } })
   })
   afterEach(async () => {
     recorded?.stop()
@@ -82,8 +82,8 @@ describeOnEach("diagnostics channels", shared, (database) => {
 
   it("give each of 50 sessions at once its own ids", async () => {
     recorded = recordEvents()
-    server.work = (db) => db.count(Note)
-    await Promise.all(Array.from({ length: 50 }, () => server.http.get("/json")))
+    server.work = (db, ctx) => db.insert(Note, { text: String(ctx.query.n) })
+    await Promise.all(Array.from({ length: 50 }, (_, n) => server.http.post(`/json?n=${n}`)))
     await server.settled()
     for (const name of ["session.opened", "transaction.begun", "transaction.committed", "session.closed"]) {
       const own = recorded.events.filter((event) => event.name === name).map(({ payload }) => payload)

@@ -91,7 +91,6 @@ describeOnEach("the pool is exhausted", shared, (database) => {
 })
 
 async function reoccupy(server: SessionApp, count: number): Promise<number[]> {
-  await server.maker.run((session) => session.query("DELETE FROM note"))
   const occupied = await occupy(server, count)
   occupied.release()
   return occupied.statuses

@@ -6,6 +6,7 @@ import { Deferred } from "../support/deferred"
 import { sessionDatabases } from "../support/session-databases"
 import { Note, useSessions } from "../support/session-fixture"
 
+const postgres = sessionDatabases.filter(({ kind }) => kind === "postgres")
 const servers = sessionDatabases.filter(({ kind }) => kind !== "sqlite")
 
 describeOnEach("Session.close()", sessionDatabases, (database) => {
@@ -211,7 +212,7 @@ describeOnEach("waiting for a connection", sessionDatabases, (database) => {
   })
 })
 
-describeOnEach("a connection that the server is slow to give", servers, (database) => {
+describeOnEach("a connection that the server is slow to give", postgres, (database) => {
   const fixture = useSessions(database, { poolSize: 1, acquireTimeoutMs: 50 })
 
   it("is handed back when it comes too late, and its slot is not lost", async () => {
@@ -253,7 +254,7 @@ describeOnEach("a running statement", servers, (database) => {
   })
 })
 
-describeOnEach("a statement that can neither end nor be cancelled", servers, (database) => {
+describeOnEach("a statement that can neither end nor be cancelled", postgres, (database) => {
   const fixture = useSessions(database)
 
   it("does not keep its maker's close() waiting: the connection is ended", async () => {

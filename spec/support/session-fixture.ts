@@ -2,6 +2,7 @@ import type { DataSource } from "typeorm"
 import { SessionMaker, type SessionMakerOptions } from "../../src/session/session-maker"
 import type { CreatedDatabase, Row, SecondConnection, TestDatabase } from "./databases"
 import { Counter, httpEntities, Note, Remark } from "./http-entities"
+import { type MysqlLog, startMysqlLog } from "./mysql-log"
 import { createSqliteLog } from "./sqlite-log"
 import type { StatementLog } from "./statement-log"
 import { startWireLog, type WireLog } from "./wire-log"
@@ -46,10 +47,11 @@ export function useSessions(testDatabase: TestDatabase, options: SessionMakerOpt
   }
   let isReading = false
   let second: SecondConnection | undefined
+  let proxy: WireLog | MysqlLog | undefined
 
   const fixture = {
     makeMaker(more: SessionMakerOptions = {}) {
-      return new SessionMaker(testDatabase.kind === "postgres" ? fixture.wire.uri : fixture.database.uri, {
+      return new SessionMaker(proxy?.uri ?? fixture.database.uri, {
         entities: httpEntities,
         ...(testDatabase.kind === "sqlite" && { verbose }),
         ...options,
@@ -72,11 +74,11 @@ export function useSessions(testDatabase: TestDatabase, options: SessionMakerOpt
 
   before(async () => {
     fixture.database = await testDatabase.createDatabase()
-    fixture.log = trace
     if (testDatabase.kind === "postgres") {
       fixture.wire = await startWireLog(fixture.database.uri)
-      fixture.log = fixture.wire
-    }
+      proxy = fixture.wire
+    } else if (testDatabase.kind === "mysql") proxy = await startMysqlLog(fixture.database.uri)
+    fixture.log = proxy ?? trace
     if (isMemory) return
     const maker = fixture.makeMaker()
     await (await maker.dataSource()).synchronize()
@@ -103,7 +105,7 @@ export function useSessions(testDatabase: TestDatabase, options: SessionMakerOpt
   })
 
   after(async () => {
-    await fixture.wire?.stop()
+    await proxy?.stop()
     await fixture.database?.drop()
   })
 
