@@ -19,7 +19,7 @@ export interface SessionOptions {
   /** how often the whole action is run again after a serialization failure or deadlock; default 0 */
   readonly retries?: number
   /**
-   * whether plain reads before anything else are sent without a transaction, where that means the same; default true.
+   * whether plain reads before anything else are sent without a transaction, where that means the same; default false.
    * See `docs/sessions.md`.
    */
   readonly deferBegin?: boolean
