@@ -57,14 +57,15 @@ describe("files of src/, spec/, demo/ and bench/", () => {
 describe("files of spec/", () => {
   it("are named *.spec.ts outside support/, by-hand/ and types/, so that they run", () => {
     const paths = readSources("spec", ".ts").map(({ path }) => path)
-    const isElsewhere = (path: string) => /^spec\/(?:(?:\w+\/)?support\/|reliability\/by-hand\/|types\/|setup\.ts$)/.test(path)
+    const isElsewhere = (path: string) =>
+      /^spec\/(?:(?:\w+\/)?support\/|reliability\/by-hand\/|types\/|setup\.ts$)/.test(path)
     expect(paths.filter((path) => !isElsewhere(path) && !path.endsWith(".spec.ts"))).to.be.empty
     expect(paths.filter((path) => isElsewhere(path) && path.endsWith(".spec.ts"))).to.be.empty
   })
 
   it("mirror src/ in their folders", () => {
     const layers = readSources("src", ".ts").map(({ path }) => path.split("/")[1] ?? "")
-    const known = new Set([...layers, "http", "issues", "meta", "reliability", "support", "types"])
+    const known = new Set([...layers, "http", "issues", "meta", "reliability", "services", "support", "types"])
     const folders = readSources("spec", ".ts").flatMap(({ path }) => {
       const [, folder, file] = path.split("/")
       return file === undefined ? [] : [folder ?? ""]
