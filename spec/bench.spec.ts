@@ -7,7 +7,7 @@ import { type CpuProfile, groupTimes, selfTimes } from "../bench/cpu-profile"
 import { type BenchDatabase, createPostgres } from "../bench/databases"
 import { startDelayingProxy } from "../bench/delaying-proxy"
 import { Load, prepareRequests, timeRequests } from "../bench/load"
-import { keyOf, openProbe, type Sample, traceWrites } from "../bench/measurements"
+import { type Effort, keyOf, openProbe, type Sample, traceWrites } from "../bench/measurements"
 import { isMet, measured, measurementsOf, type Samples } from "../bench/rounds"
 import { ROWS_OF_TABLE, type Row } from "../bench/rows"
 
@@ -20,6 +20,15 @@ const row: Row = {
   isShort: true,
 }
 const [check] = checksOf([row]) as [Check]
+
+const EFFORT: Effort = {
+  warmUpRequests: 10,
+  resumeRequests: 0,
+  measureMs: 20,
+  measureRequests: 20,
+  timedRequests: 5,
+  coldStarts: 1,
+}
 
 function samplesOf(own: readonly number[], others: readonly number[]): Samples {
   const samples = (values: readonly number[]): Sample[] => values.map((cpuMicros) => ({ cpuMicros }))
@@ -171,10 +180,9 @@ describe("the bench's servers", function () {
   })
 
   it("are each measured from a start of their own", async () => {
-    const effort = { warmUpRequests: 10, measureMs: 50, timedRequests: 5, coldStarts: 1 }
     const uris = { postgres: database.uri, sqlite: "" }
     for (const kind of ["throughput", "latency", "coldStart", "retained"] as const) {
-      const probe = await openProbe({ kind, variant: "session", work: "read" }, uris, effort)
+      const probe = await openProbe({ kind, variant: "session", work: "read" }, uris, EFFORT)
       try {
         for (const [name, value] of Object.entries(await probe.take())) expect(value, name).to.be.greaterThan(0)
       } finally {
@@ -191,7 +199,7 @@ describe("the bench's servers", function () {
       const probe = await openProbe(
         { kind: "coldStart", variant: "session", work: "read" },
         { postgres: uri.href, sqlite: "" },
-        { warmUpRequests: 0, measureMs: 0, timedRequests: 0, coldStarts: 1 },
+        EFFORT,
       )
       await probe.take()
       expect(proxy.takeWrites()).to.include("BEGIN SELECT")

@@ -2,9 +2,9 @@ import { expect } from "chai"
 import { engineOf } from "../../src/engine/engine"
 import { describeOnEach } from "../support/databases"
 import { type SessionApp, startSessionApp } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
-const postgres = sessionDatabases.filter(({ kind }) => kind === "postgres")
+const postgres = httpDatabases.filter(({ kind }) => kind === "postgres")
 
 describeOnEach("a client that leaves during a slow statement", postgres, (database) => {
   let server: SessionApp

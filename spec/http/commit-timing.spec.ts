@@ -6,7 +6,7 @@ import { describeOnEach } from "../support/databases"
 import { Deferred } from "../support/deferred"
 import { Note, Remark } from "../support/http-entities"
 import { type SessionApp, startSessionApp, type Work } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 type Timing = "auto" | "before-response" | "after-response" | "manual"
 
@@ -22,9 +22,9 @@ const failLate: Work = async (db) => {
   return { ok: true }
 }
 
-const wires = sessionDatabases.filter(({ kind }) => kind === "postgres")
+const wires = httpDatabases.filter(({ kind }) => kind === "postgres")
 
-describeOnEach("commit", sessionDatabases, (database) => {
+describeOnEach("commit", httpDatabases, (database) => {
   let server: SessionApp
   afterEach(() => server.stop())
   const start = async (commit: Timing, options: Parameters<typeof startSessionApp>[1] = {}) => {

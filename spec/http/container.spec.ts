@@ -16,7 +16,7 @@ import { type CreatedDatabase, describeOnEach } from "../support/databases"
 import { Deferred } from "../support/deferred"
 import { type Listening, listen } from "../support/http"
 import { collectKoaErrors, type KoaErrors } from "../support/koa-errors"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 @Entity()
 class Person {
@@ -52,7 +52,7 @@ class PersonController {
   }
 }
 
-const shared = sessionDatabases.filter(({ name }) => name !== "SQLite memory")
+const shared = httpDatabases.filter(({ name }) => name !== "SQLite memory")
 
 describeOnEach("the maker in typedi's container", shared, (testDatabase) => {
   let http: Listening

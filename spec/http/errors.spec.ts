@@ -7,7 +7,7 @@ import { getSession } from "../../src/koa/sessions"
 import { describeOnEach, type TestDatabase } from "../support/databases"
 import { httpEntities, Note, Remark } from "../support/http-entities"
 import { type SessionApp, startSessionApp, type Work } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 @Entity()
 class Strict {
@@ -198,7 +198,7 @@ async function startWithTables(
   return server
 }
 
-describeOnEach("errors of the database over HTTP", sessionDatabases, (database) => {
+describeOnEach("errors of the database over HTTP", httpDatabases, (database) => {
   const known = failures.filter(({ on = database.kind }) => on === database.kind)
   let server: SessionApp
   afterEach(() => server.stop())

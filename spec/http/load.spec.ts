@@ -2,11 +2,11 @@ import { expect } from "chai"
 import { describeOnEach } from "../support/databases"
 import { Counter } from "../support/http-entities"
 import { type SessionApp, startSessionApp } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 const REQUESTS = 200
 
-describeOnEach(`${REQUESTS} concurrent read-then-write requests on one row`, sessionDatabases, (database) => {
+describeOnEach(`${REQUESTS} concurrent read-then-write requests on one row`, httpDatabases, (database) => {
   let server: SessionApp
   beforeEach(async () => {
     server = await startSessionApp(database, { maker: { poolSize: 5, acquireTimeoutMs: 30_000 } })

@@ -17,7 +17,7 @@ import { describeOnEach } from "../support/databases"
 import { listen } from "../support/http"
 import { Note } from "../support/http-entities"
 import { JsonActions, type SessionApp, startSessionApp } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 class Page {
   @IsInt()
@@ -50,7 +50,7 @@ class ManyParameters {
   }
 }
 
-describeOnEach("one session for one request", sessionDatabases, (database) => {
+describeOnEach("one session for one request", httpDatabases, (database) => {
   let server: SessionApp
   beforeEach(async () => {
     server = await startSessionApp(database, {

@@ -5,7 +5,7 @@ import { describeOnEach } from "../support/databases"
 import { listen } from "../support/http"
 import { Note } from "../support/http-entities"
 import { type SessionApp, startSessionApp, type Work } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 interface Row {
   readonly title: string
@@ -145,7 +145,7 @@ const rows: readonly Row[] = [
   },
 ]
 
-describeOnEach("outcome of a request", sessionDatabases, (database) => {
+describeOnEach("outcome of a request", httpDatabases, (database) => {
   for (const defaultErrorHandler of [true, false]) {
     describe(`with routing-controllers' default error handler ${defaultErrorHandler ? "on" : "off"}`, () => {
       let server: SessionApp

@@ -9,11 +9,11 @@ import { describeOnEach } from "../support/databases"
 import { Deferred } from "../support/deferred"
 import { Note } from "../support/http-entities"
 import { type SessionApp, startSessionApp } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 const insert = (db: Session) => db.insert(Note, { text: "a" })
 
-describeOnEach("release, with the client in mind", sessionDatabases, (database) => {
+describeOnEach("release, with the client in mind", httpDatabases, (database) => {
   let server: SessionApp
   afterEach(() => server.stop())
 

@@ -5,7 +5,7 @@ import type { Session } from "../../src/decorators/session"
 import { describeOnEach } from "../support/databases"
 import { Note } from "../support/http-entities"
 import { type SessionApp, startSessionApp, type Work } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 interface Ending {
   readonly title: string
@@ -130,7 +130,7 @@ const endings: readonly Ending[] = [
   },
 ]
 
-describeOnEach("release after the flush", sessionDatabases, (database) => {
+describeOnEach("release after the flush", httpDatabases, (database) => {
   for (const commit of ["auto", "before-response", "after-response"] as const) {
     describe(`with commit "${commit}"`, () => {
       let server: SessionApp

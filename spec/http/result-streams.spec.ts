@@ -5,11 +5,11 @@ import type { Session } from "../../src/decorators/session"
 import { describeOnEach } from "../support/databases"
 import { Note } from "../support/http-entities"
 import { type SessionApp, startSessionApp } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
 const insert = (db: Session) => db.insert(Note, { text: "a" })
 
-const wires = sessionDatabases.filter(({ kind }) => kind === "postgres")
+const wires = httpDatabases.filter(({ kind }) => kind === "postgres")
 
 describeOnEach("result streams as the body", wires, (database) => {
   let server: SessionApp

@@ -3,9 +3,9 @@ import { getSession } from "../../src/koa/sessions"
 import { describeOnEach } from "../support/databases"
 import { Counter } from "../support/http-entities"
 import { type SessionApp, startSessionApp, type Work } from "../support/session-app"
-import { sessionDatabases } from "../support/session-databases"
+import { httpDatabases } from "../support/session-databases"
 
-const postgres = sessionDatabases.filter(({ kind }) => kind === "postgres")
+const postgres = httpDatabases.filter(({ kind }) => kind === "postgres")
 
 describeOnEach("retries", postgres, (database) => {
   let server: SessionApp

@@ -10,7 +10,7 @@ import { eventually } from "./support/eventually"
 describeOnEach("maker.stats() is exact at every step of a request", shared, (database) => {
   let server: SessionApp
   beforeEach(async () => {
-    server = await startSessionApp(database, { maker: { poolSize: 1, acquireTimeoutMs: 300 } })
+    server = await startSessionApp(database, { maker: { poolSize: 1, acquireTimeoutMs: 1_000 } })
   })
   afterEach(() => server.stop())
 
@@ -87,8 +87,8 @@ describeOnEach("maker.stats() is exact at every step of a request", shared, (dat
     }
     const replies: number[] = []
     // The pool has one connection and a short patience: not all at once.
-    for (let batch = 0; batch < 20; batch++) {
-      const numbers = Array.from({ length: 10 }, (_, index) => batch * 10 + index)
+    for (let batch = 0; batch < 40; batch++) {
+      const numbers = Array.from({ length: 5 }, (_, index) => batch * 5 + index)
       const answered = await Promise.all(numbers.map((n) => server.http.post(`/json?n=${n}`)))
       replies.push(...answered.map(({ status }) => status))
     }
