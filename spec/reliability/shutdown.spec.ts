@@ -22,7 +22,7 @@ async function start(database: CreatedDatabase, timeoutMs: number): Promise<Runn
   const messages: ShutdownMessage[] = []
   child.on("message", (message) => messages.push(message as ShutdownMessage))
   const exited = once(child, "exit") as Promise<[number | null, NodeJS.Signals | null]>
-  await eventually("the child listens", () => messages.some((message) => "port" in message))
+  await eventually("the child listens", () => messages.some((message) => "port" in message), 15_000)
   const port = messages.flatMap((message) => ("port" in message ? [message.port] : []))[0] as number
   return { child, port, messages, exited }
 }

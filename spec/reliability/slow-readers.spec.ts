@@ -46,7 +46,7 @@ describeOnEach("200 slow readers of a buffered JSON body of 1 MiB with a pool of
 
 describeOnEach("a slow reader of a result stream", servers, (database) => {
   it("holds one connection and no more", async () => {
-    const server = await startSessionApp(database, { maker: { poolSize: 2, acquireTimeoutMs: 500 } })
+    const server = await startSessionApp(database, { maker: { poolSize: 2, acquireTimeoutMs: 5_000 } })
     try {
       await server.maker.run(async (session) => {
         for (let index = 0; index < 20; index++) await session.insert(Note, { text: `note ${index}` })

@@ -20,7 +20,7 @@ export interface SessionClosedEvent extends SessionEvent {
   readonly durationMs: number
 }
 
-/** Payload of `transaction.begun`: the server has answered the begin. */
+/** Payload of `transaction.begun`: the server has answered the begin, or is sent the first of the reads whose begin is put off. */
 export interface TransactionEvent extends SessionEvent {
   /** unique in this process */
   readonly transactionId: number

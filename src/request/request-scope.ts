@@ -142,7 +142,10 @@ export class RequestScope {
     for (let entry = this.#next(); entry; entry = this.#next()) {
       const { unit, options } = entry
       entry.outcome = outcome
-      if (unit.isClosed) continue
+      if (unit.isClosed) {
+        if (outcome === "commit") await this.#commitOrFail(entry, unit, isUsedByBody)
+        continue
+      }
       const end = decideEnd(outcome, {
         commit: options.commit,
         matters: matters(unit),
@@ -281,7 +284,8 @@ export class RequestScope {
   async #commit(entry: Entry, unit: UnitOfWork, isUsedByBody: boolean): Promise<void> {
     // A `save()` that was not awaited sends its first statement some promises later than the action returns.
     await nextTurn()
-    if (unit.isClosed) return
+    // Where it was closed from outside over work that is now lost, this says so.
+    if (unit.isClosed) return unit.complete()
     if (isUsedByBody) return unit.commitIssued()
     entry.isLeaving = true
     await unit.complete()

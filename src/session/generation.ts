@@ -148,6 +148,8 @@ class GenerationSource implements EngineSource {
       // Whoever began a transaction has been told; there is nothing to end.
     }
     if (!isOwned) return
+    // One that stands in for the real one holds a connection, which the `DataSource` would wait for.
+    this.engine?.close()
     closeEngine(this.dataSource)
     if (this.dataSource.isInitialized) await this.dataSource.destroy()
   }

@@ -23,6 +23,7 @@ export class Transaction implements RecordedTransaction {
   #unsentBegin: readonly string[] = []
   #firstFailure: { readonly error: unknown } | undefined
   #isLost = false
+  #isBegunRecorded = false
   #isAnnounced = false
   #hasEnded: "Commit" | "Rollback" | undefined
   #cancelling: Promise<void> | undefined
@@ -81,7 +82,8 @@ export class Transaction implements RecordedTransaction {
       if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
       const isDeferred =
         this.#unsentBegin.length > 0 && this.source.engine?.isDeferrableRead(this.options, text) === true
-      if (!isDeferred) await this.#announceBegin()
+      if (isDeferred) this.#recordBegun()
+      else await this.#announceBegin()
       const prefix = isDeferred ? NO_PREFIX : this.#prefix(blocks)
       const send = () => connection.execute(text, parameters, prefix)
       try {
@@ -158,6 +160,7 @@ export class Transaction implements RecordedTransaction {
     const connection = this.#connection
     if (connection === undefined) return
     if (this.#unsentBegin.length > 0) {
+      await this.#cancelling
       this.#release(false)
       this.record.committed(this)
       return
@@ -203,10 +206,10 @@ export class Transaction implements RecordedTransaction {
 
   async #undo(): Promise<void> {
     const connection = this.#connection
-    if (connection === undefined || this.#unsentBegin.length > 0) return this.#release(false)
-    await this.events.broadcast("BeforeTransactionRollback").catch(this.report)
     // Else it might hit a statement of whoever has the connection next.
     await this.#cancelling
+    if (connection === undefined || this.#unsentBegin.length > 0) return this.#release(false)
+    await this.events.broadcast("BeforeTransactionRollback").catch(this.report)
     this.events.log("ROLLBACK")
     this.#release(!connection.isAlive || !(await this.#clean(connection)))
     this.#hasEnded = "Rollback"
@@ -247,11 +250,17 @@ export class Transaction implements RecordedTransaction {
     return [...this.#unsentBegin, ...unsent.map((block) => `SAVEPOINT ${block.name}`)]
   }
 
+  /** Once for each transaction, so that every end has its begin; the reads that come before the begin count as one. */
+  #recordBegun(): void {
+    if (!this.#isBegunRecorded) this.record.begun(this)
+    this.#isBegunRecorded = true
+  }
+
   async #sent(blocks: readonly Block[]): Promise<void> {
     for (const block of blocks) block.isSent = true
     if (this.#unsentBegin.length === 0) return
     this.#unsentBegin = []
-    this.record.begun(this)
+    this.#recordBegun()
     await this.events.broadcast("AfterTransactionStart")
   }
 

@@ -3,21 +3,22 @@ import type { AcquireRequest, BeginOptions, Connection, ConnectionOwner, Engine,
 import { Slots } from "../engine/slots"
 import { SessionStateError } from "../errors"
 
-const BEGIN_TIMEOUT_MS = 10_000
-/** The end of a session that only read is not waited for by its response. */
-const LEAVE_TIMEOUT_MS = 1_000
+const TIMEOUT_MS = 10_000
+
+/** One number for all sandboxes: MySQL replaces a savepoint by another one of the same name. */
+let savepoints = 0
 
 /**
  * Stands in for a maker's engine during one spec: one connection, on which one transaction is open that will be rolled back.
  * A session's transaction is a savepoint of it, so its commit is visible to the sessions after it and to nobody else.
  * Sessions take turns, as savepoints nest.
  */
-export class SandboxEngine implements Engine, ConnectionOwner {
+export class SandboxEngine implements Engine {
   readonly #slots = new Slots(1, "turn in the sandbox")
   readonly #everSet = new Set<string>()
-  #savepoints = 0
+  #savepoint = ""
   #hasTimeout = false
-  #hasEnded = false
+  #ending: Promise<void> | undefined
 
   private constructor(
     private readonly real: Engine,
@@ -26,9 +27,14 @@ export class SandboxEngine implements Engine, ConnectionOwner {
 
   static async start(real: Engine): Promise<SandboxEngine> {
     const owner: ConnectionOwner = { describe: () => "sandbox()" }
-    const connection = await real.acquire({ owner, timeoutMs: BEGIN_TIMEOUT_MS, onReplica: false, asWriter: true })
+    const connection = await real.acquire({ owner, timeoutMs: TIMEOUT_MS, onReplica: false, asWriter: true })
     const sandbox = new SandboxEngine(real, connection)
-    await connection.execute("SELECT 1", [], real.begin(OUTER))
+    try {
+      await connection.execute("SELECT 1", [], real.begin(OUTER))
+    } catch (error) {
+      connection.release(true)
+      throw error
+    }
     return sandbox
   }
 
@@ -41,11 +47,7 @@ export class SandboxEngine implements Engine, ConnectionOwner {
   }
 
   get hasEnded(): boolean {
-    return this.#hasEnded
-  }
-
-  describe(): string {
-    return "the end of the sandbox"
+    return this.#ending !== undefined
   }
 
   async acquire(request: AcquireRequest): Promise<Connection> {
@@ -56,9 +58,12 @@ export class SandboxEngine implements Engine, ConnectionOwner {
 
   /** Isolation and `readOnly` are those of the outer transaction, which cannot change them; the rest is set anew each time. */
   begin({ timeoutMs, variables = {} }: BeginOptions): readonly string[] {
-    const statements = [`SAVEPOINT ${this.#nextSavepoint()}`]
+    this.#savepoint = `sandbox_${++savepoints}`
+    const statements = [`SAVEPOINT ${this.#savepoint}`]
     if (!this.#isPostgres) return statements
-    if (timeoutMs !== undefined || this.#hasTimeout) statements.push(`SET LOCAL statement_timeout = ${timeoutMs ?? 0}`)
+    if (timeoutMs !== undefined || this.#hasTimeout) {
+      statements.push(`SET LOCAL statement_timeout = ${timeoutMs ?? "DEFAULT"}`)
+    }
     this.#hasTimeout ||= timeoutMs !== undefined
     for (const name of Object.keys(variables)) this.#everSet.add(name)
     const all = Object.fromEntries([...this.#everSet].map((name) => [name, variables[name] ?? ""]))
@@ -78,46 +83,50 @@ export class SandboxEngine implements Engine, ConnectionOwner {
     return this.real.stats()
   }
 
-  close(): void {}
+  /** The `DataSource` is to be destroyed in mid-spec, and waits for its connections. */
+  close(): void {
+    void this.end()
+  }
 
   /**
-   * What a COMMIT would check and a savepoint does not: deferred constraints. @throws the database's error
+   * What a COMMIT would do for the savepoint: deferred constraints are checked, which a savepoint leaves for later.
+   * @throws the database's error; the savepoint is still there
    * @see PostgreSQL 18 manual, "SET CONSTRAINTS": its effect ends with the savepoint that is rolled back.
    */
-  async checkDeferred(): Promise<void> {
-    if (this.#isPostgres) {
-      await this.connection.execute("SAVEPOINT sandbox_check", [], [])
-      try {
-        await this.connection.execute("SET CONSTRAINTS ALL IMMEDIATE", [], [])
-      } finally {
-        await this.connection.execute("ROLLBACK TO SAVEPOINT sandbox_check", [], [])
-      }
-    } else if (this.dataSource.options.type === "better-sqlite3") {
+  async commit(): Promise<void> {
+    this.assertOpen()
+    const { type } = this.dataSource.options
+    if (type === "postgres") {
+      const check = ["SAVEPOINT sandbox_check", "SET CONSTRAINTS ALL IMMEDIATE", "ROLLBACK TO SAVEPOINT sandbox_check"]
+      return this.#send([...check, `RELEASE SAVEPOINT ${this.#savepoint}`])
+    }
+    if (type === "better-sqlite3") {
       const { records } = await this.connection.execute("PRAGMA foreign_key_check", [], [])
       if (records.length > 0) throw new DeferredForeignKeyError(records)
     }
+    await this.#send([`RELEASE SAVEPOINT ${this.#savepoint}`])
   }
 
-  currentSavepoint(): string {
-    return `sandbox_${this.#savepoints}`
+  async rollback(): Promise<void> {
+    if (this.hasEnded) return
+    await this.#send([`ROLLBACK TO SAVEPOINT ${this.#savepoint}`, `RELEASE SAVEPOINT ${this.#savepoint}`])
   }
 
   assertOpen(): void {
-    if (!this.#hasEnded) return
+    if (!this.hasEnded) return
     throw new SessionStateError(
-      "A session outlives its spec: the sandbox that it began in has ended and was rolled back. Await the end of every request and run() in the spec.",
+      "A session outlives its spec: the sandbox that it began in has ended and was rolled back. " +
+        "Await the end of every request and run() in the spec.",
     )
   }
 
-  /** Rolls everything back. @throws {SessionStateError} where a session still holds its turn */
-  async end(): Promise<void> {
-    let outlived: unknown
-    try {
-      await this.#slots.acquire({ owner: this, timeoutMs: LEAVE_TIMEOUT_MS, onReplica: false, asWriter: true })
-    } catch (error) {
-      outlived = error
-    }
-    this.#hasEnded = true
+  /** Rolls everything back. Never rejects: where the connection is lost, the database has done it. */
+  end(): Promise<void> {
+    this.#ending ??= this.#end()
+    return this.#ending
+  }
+
+  async #end(): Promise<void> {
     let isBroken = !this.connection.isAlive
     try {
       await this.connection.rollback()
@@ -126,11 +135,6 @@ export class SandboxEngine implements Engine, ConnectionOwner {
       isBroken = true
     }
     this.connection.release(isBroken)
-    if (outlived === undefined) return
-    throw new SessionStateError(
-      "A session outlives its spec: it still holds its transaction when the sandbox ends. Await the end of every request and run() in the spec.",
-      { cause: outlived },
-    )
   }
 
   get #isPostgres(): boolean {
@@ -138,9 +142,10 @@ export class SandboxEngine implements Engine, ConnectionOwner {
     return type === "postgres" || type === "cockroachdb"
   }
 
-  #nextSavepoint(): string {
-    this.#savepoints++
-    return this.currentSavepoint()
+  /** PostgreSQL takes several statements in one round trip. */
+  async #send(statements: readonly string[]): Promise<void> {
+    if (this.#isPostgres) await this.connection.execute(statements.join(";"), undefined, [])
+    else for (const statement of statements) await this.connection.execute(statement, undefined, [])
   }
 }
 
@@ -202,16 +207,12 @@ class SandboxConnection implements Connection {
   }
 
   async commit(): Promise<boolean> {
-    this.sandbox.assertOpen()
-    await this.sandbox.checkDeferred()
-    await this.connection.execute(`RELEASE SAVEPOINT ${this.sandbox.currentSavepoint()}`, [], [])
+    await this.sandbox.commit()
     return true
   }
 
-  async rollback(): Promise<void> {
-    if (this.sandbox.hasEnded) return
-    await this.connection.execute(`ROLLBACK TO SAVEPOINT ${this.sandbox.currentSavepoint()}`, [], [])
-    await this.connection.execute(`RELEASE SAVEPOINT ${this.sandbox.currentSavepoint()}`, [], [])
+  rollback(): Promise<void> {
+    return this.sandbox.rollback()
   }
 
   async stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
