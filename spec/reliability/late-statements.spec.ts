@@ -33,7 +33,7 @@ describeOnEach("a statement comes after the response", shared, (database) => {
     expect(error).to.be.instanceOf(SessionClosedError).with.property("message").that.includes("POST /json")
     expect(ctx?.path).to.equal("/json")
     expect(server.log.verbs()).to.deep.equal([])
-    expect(server.maker.stats()).to.include({ open: 0, active: 0, waiting: 0, committed: 1 })
+    expect(server.maker.stats()).to.include({ open: 0, active: 0, waiting: 0, committed: 1, refused: 1 })
     expect(await server.rows("SELECT text FROM note")).to.deep.equal([{ text: "in time" }])
   })
 

@@ -10,7 +10,7 @@ import {
   SERVICE_COUNT,
   Visit,
   VisitController,
-} from "../../bench/compare/sixty-services"
+} from "../../bench/services/sixty-services"
 import { SessionMaker } from "../../src/session/session-maker"
 import { type CreatedDatabase, describeOnEach, testDatabases } from "../support/databases"
 import { Deferred } from "../support/deferred"
@@ -68,7 +68,7 @@ describeOnEach("60 services, 5 levels deep, on two databases", testDatabases, (t
 describe("60 services", () => {
   it("leave no controller, container, service or session behind after 5 000 requests", async function () {
     this.timeout(180_000)
-    const script = join(repositoryTop, "dist", "bench", "compare", "leak.js")
+    const script = join(repositoryTop, "dist", "bench", "services", "leak.js")
     const { stdout } = await promisify(execFile)(process.execPath, ["--expose-gc", script, "5000"])
     for (const [kind, made] of Object.entries({
       controller: 5000,

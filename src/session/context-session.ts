@@ -23,7 +23,7 @@ export async function contextSession<T>(
   if (!dataSource.isInitialized) await initialize(dataSource)
   const source = { dataSource, engine: engineOf(dataSource), start: async () => engineOf(dataSource) }
   const resolved = resolveSessionOptions(options)
-  const tally = { committed: 0, rolledBack: 0, failed: 0 }
+  const tally = { committed: 0, rolledBack: 0, failed: 0, refused: 0 }
   return runManaged(() => new Session(new UnitOfWork(source, resolved, CONTEXT, tally, () => undefined)), resolved, fn)
 }
 

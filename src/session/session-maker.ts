@@ -53,6 +53,8 @@ export interface SessionMakerStats {
   readonly rolledBack: number
   /** transactions whose commit was refused, or whose connection was lost */
   readonly failed: number
+  /** statements refused because they came after the end of their session: forgotten awaits, mostly */
+  readonly refused: number
   /** ms since the longest open transaction began; 0 where none is open */
   readonly longestActiveMs: number
   /** connections open now, and at most */
@@ -80,7 +82,7 @@ export async function makersClosed(): Promise<void> {
 export class SessionMaker implements SessionOpener {
   readonly #defaults: SessionOptions
   readonly #overrides: DataSourceOverrides
-  readonly #tally: Tally = { committed: 0, rolledBack: 0, failed: 0 }
+  readonly #tally: Tally = { committed: 0, rolledBack: 0, failed: 0, refused: 0 }
   readonly #retired = new Set<Generation>()
   #database: Database | (() => Database | Promise<Database>)
   #generation: Generation | undefined

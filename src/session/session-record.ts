@@ -66,6 +66,11 @@ export class SessionRecord {
     transactionFailed.publish(Object.freeze({ ...this.#ended(transaction), errorName }))
   }
 
+  /** A statement came after the end. */
+  refused(): void {
+    this.tally.refused++
+  }
+
   #session(): SessionEvent {
     return { sessionId: this.#sessionId, label: this.label() }
   }

@@ -4,4 +4,6 @@ export interface Tally {
   rolledBack: number
   /** commits that the database refused, and transactions whose connection was lost */
   failed: number
+  /** statements that came after the end of their session */
+  refused: number
 }

@@ -4,6 +4,7 @@ import type { BeginOptions, ConnectionOwner, IsolationLevel } from "../engine/co
 import { SessionClosedError, SessionOptionsError, SessionStateError } from "../errors"
 import { Block, levels } from "./block"
 import { Blocks } from "./blocks"
+import { closedError } from "./closed-error"
 import type { EngineSource } from "./engine-source"
 import { stopWatching, type Watched, watchTransaction } from "./held-too-long"
 import { type Hook, runHooks } from "./hooks"
@@ -328,20 +329,18 @@ export class UnitOfWork implements ConnectionOwner {
 
   /** Whoever issues a statement after the end may have forgotten to await it, so that nobody sees the rejection. */
   #refuse(): void {
-    const refused = () => this.#closedError("A statement")
-    this.#queue.refuse(refused, () => {
-      const error = refused()
-      if (!this.#isCancelled) this.context.reportLate?.(error)
-      return error
-    })
-  }
-
-  #closedError(what: string): SessionClosedError {
-    return new SessionClosedError(
-      `${what} was refused: the session of ${this.context.label()} is closed. ` +
-        "Await all database work before the action returns, or open a session of its own with maker.run().",
+    this.#queue.refuse(
+      () => this.#closedError("A statement"),
+      () => {
+        const error = this.#closedError("A statement")
+        this.#record.refused()
+        if (!this.#isCancelled) this.context.reportLate?.(error)
+        return error
+      },
     )
   }
+
+  #closedError = (what: string): SessionClosedError => closedError(what, this.context.label())
 }
 
 interface TransactionEnd {
