@@ -4,6 +4,9 @@ import { connect, type Socket } from "node:net"
 const HEAD_END = Buffer.from("\r\n\r\n")
 const CONTENT_LENGTH = /\r\ncontent-length: *(\d+)/i
 
+/** Longest wait for an answer. */
+const PATIENCE_MS = 15_000
+
 /** The requests of one kind of work, ready to be sent; those of a kind differ in the row that they ask for. */
 export type Requests = readonly Buffer[]
 
@@ -41,6 +44,10 @@ class Client {
   send(request: Buffer, answered: (failure: string | undefined) => void): void {
     this.#answered = answered
     this.#socket.write(request)
+  }
+
+  giveUp(): void {
+    this.#settle(`no answer within ${PATIENCE_MS} ms`)
   }
 
   close(): void {
@@ -97,7 +104,11 @@ export class Load {
   /** Waits for the answers on their way. @throws where any answer was no success */
   async stop(): Promise<void> {
     this.#isStopping = true
+    const patience = setTimeout(() => {
+      for (const client of this.#clients) client.giveUp()
+    }, PATIENCE_MS)
     await Promise.all(this.#running)
+    clearTimeout(patience)
     for (const client of this.#clients) client.close()
     if (this.#failure !== undefined) throw new Error(`A request failed: ${this.#failure}`)
   }
@@ -122,9 +133,11 @@ export async function timeRequests(port: number, requests: Requests, count: numb
     const times: number[] = []
     for (let sent = 0; sent < count; sent++) {
       const startedAt = performance.now()
+      const patience = setTimeout(() => client.giveUp(), PATIENCE_MS)
       const failure = await new Promise<string | undefined>((resolve) => {
         client.send(requests[sent % requests.length] as Buffer, resolve)
       })
+      clearTimeout(patience)
       if (failure !== undefined) throw new Error(`A request failed: ${failure}`)
       times.push(performance.now() - startedAt)
     }

@@ -18,9 +18,14 @@ export type Metric = "cpuMicros" | "perSecond" | "busy" | "latencyMs" | "coldSta
 export type Sample = { readonly [Name in Metric]?: number }
 
 export interface Effort {
-  /** counted and not timed, because a busy machine must not leave the compiler half done */
+  /** before the first sample of a server; counted and not timed: a busy machine must not leave the compiler half done */
   readonly warmUpRequests: number
+  /** before each later sample: V8 drops the code of functions that were not called for a while */
+  readonly resumeRequests: number
+  /** at least; a sample takes as much longer as `measureRequests` need */
   readonly measureMs: number
+  /** at least */
+  readonly measureRequests: number
   /** requests that are timed, one after another */
   readonly timedRequests: number
   readonly coldStarts: number
@@ -31,7 +36,7 @@ export const ONE_WAY_MS = 2
 const IDLE_SESSIONS = 10_000
 /** for the load to be in full swing again where the server is warm */
 const RESUME_MS = 100
-const WARM_UP_LIMIT_MS = 60_000
+const PATIENCE_MS = 120_000
 /** for what a server sends to the database after the response */
 const TRAILING_MS = 50
 
@@ -94,15 +99,17 @@ export function median(values: readonly number[]): number {
 }
 
 function throughputProbe(server: ServerProcess, work: Work, effort: Effort): Probe {
+  let warmUpRequests = effort.warmUpRequests
   return {
     async take() {
       const load = new Load(server.port, REQUESTS[work], CONNECTIONS)
       await load.start()
       try {
-        await warmUp(server, effort.warmUpRequests)
-        const before = await server.usage()
-        await sleep(effort.measureMs)
-        return sampleBetween(before, await server.usage())
+        const atStart = await server.usage()
+        const before = await usageAfter(server, atStart, { requests: warmUpRequests, ms: RESUME_MS })
+        warmUpRequests = effort.resumeRequests
+        const { measureRequests: requests, measureMs: ms } = effort
+        return sampleBetween(before, await usageAfter(server, before, { requests, ms }))
       } finally {
         await load.stop()
       }
@@ -111,12 +118,23 @@ function throughputProbe(server: ServerProcess, work: Work, effort: Effort): Pro
   }
 }
 
-/** @param requests how many the server is to have answered since its start */
-async function warmUp(server: ServerProcess, requests: number): Promise<void> {
-  const deadline = performance.now() + WARM_UP_LIMIT_MS
-  do await sleep(RESUME_MS)
-  while ((await server.usage()).requests < requests && performance.now() < deadline)
-  if (performance.now() >= deadline) console.warn(`The server did not get warm within ${WARM_UP_LIMIT_MS} ms.`)
+/** Waits until the server has been busy for that long and has answered that many. */
+export async function usageAfter(
+  server: ServerProcess,
+  since: Usage,
+  { requests, ms }: { readonly requests: number; readonly ms: number },
+): Promise<Usage> {
+  await sleep(ms)
+  for (;;) {
+    const usage = await server.usage()
+    if (usage.requests - since.requests >= requests) return usage
+    if (usage.atMs - since.atMs > PATIENCE_MS) {
+      throw new Error(
+        `The server answered ${usage.requests - since.requests} requests in ${PATIENCE_MS} ms, not ${requests}.`,
+      )
+    }
+    await sleep(RESUME_MS)
+  }
 }
 
 function sampleBetween(before: Usage, after: Usage): Sample {

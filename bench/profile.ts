@@ -5,19 +5,18 @@
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { setTimeout as sleep } from "node:timers/promises"
 import { parseArgs } from "node:util"
 import { stopEmbeddedPostgres } from "../spec/support/embedded-postgres"
 import { leaveServersCore } from "./affinity"
 import { type CpuProfile, groupTimes, selfTimes } from "./cpu-profile"
 import { createPostgres, createSqliteFile } from "./databases"
 import { Load } from "./load"
-import { CONNECTIONS } from "./measurements"
+import { CONNECTIONS, usageAfter } from "./measurements"
 import { startServer } from "./server-process"
 import { REQUESTS, startOf, VARIANTS, type VariantName, type Work } from "./variants"
 
 const INTERVAL_MICROS = 200
-const WARM_UP_MS = 3000
+const WARM_UP_REQUESTS = 20_000
 
 interface Options {
   readonly variant: VariantName
@@ -47,11 +46,9 @@ async function profile({ variant, work, seconds }: Options, uri: string): Promis
     const server = await startServer(startOf(variant, uri, flags))
     const load = new Load(server.port, REQUESTS[work], CONNECTIONS)
     await load.start()
-    await sleep(WARM_UP_MS)
-    const before = await server.usage()
+    const before = await usageAfter(server, await server.usage(), { requests: WARM_UP_REQUESTS, ms: 1000 })
     const skippedMs = performance.now() - startedAt
-    await sleep(seconds * 1000)
-    const after = await server.usage()
+    const after = await usageAfter(server, before, { requests: WARM_UP_REQUESTS, ms: seconds * 1000 })
     await load.stop()
     await server.stop()
     const [name = ""] = await readdir(folder)

@@ -17,7 +17,14 @@ import { POOL_SIZE } from "./servers/data-source"
 import { VARIANTS } from "./variants"
 
 const SHORT_ROUNDS = 5
-const SHORT_EFFORT: Effort = { warmUpRequests: 8_000, measureMs: 400, timedRequests: 40, coldStarts: 1 }
+const SHORT_EFFORT: Effort = {
+  warmUpRequests: 8_000,
+  resumeRequests: 2_000,
+  measureMs: 300,
+  measureRequests: 3_000,
+  timedRequests: 40,
+  coldStarts: 1,
+}
 
 interface Options {
   readonly isShort: boolean
@@ -49,7 +56,14 @@ async function runFull(uris: DatabaseUris, databases: readonly string[], options
   if (rows.length === 0) throw new Error(`--only ${only}: no row has that in its name.`)
   const measurements = measurementsOf(rows, only === undefined ? CONTENDERS : [])
   const traces = await traceAll(measurements, uris.postgres)
-  const effort: Effort = { warmUpRequests: 20_000, measureMs: seconds * 1000, timedRequests: 200, coldStarts: 5 }
+  const effort: Effort = {
+    warmUpRequests: 20_000,
+    resumeRequests: 0,
+    measureMs: seconds * 1000,
+    measureRequests: 10_000,
+    timedRequests: 200,
+    coldStarts: 5,
+  }
   const samples = await runRounds(measurements, uris, effort, rounds, (line) => console.log(line))
   const text = [
     ...describeMachine(databases).map((line) => `- ${line}`),
@@ -95,6 +109,11 @@ async function runShort(uris: DatabaseUris, writesBaseline: boolean): Promise<bo
     return true
   }
   const baseline = readBaseline()
+  if (Object.keys(baseline).length === 0) {
+    console.warn(
+      "bench/baseline.json is missing, so nothing was compared: write it on a quiet machine with --write-baseline.",
+    )
+  }
   const suspects = findRegressions(checks, samples, baseline)
   if (suspects.length === 0) return true
   const again = suspects.map(({ check }) => check)

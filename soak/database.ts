@@ -16,8 +16,8 @@ export interface SoakDatabase {
   kill(choice: number | undefined): Promise<number>
   /** Cancels the statement that one connection runs. @returns how many were asked to */
   cancel(choice: number): Promise<number>
-  /** Keeps accounts locked for a while. */
-  lock(choice: number, lastsMs: number): Promise<void>
+  /** Keeps accounts locked for a while. @returns 0 where it did not get the lock */
+  lock(choice: number, lastsMs: number): Promise<number>
   restart?(signal: "SIGINT" | "SIGQUIT"): Promise<void>
   /** @returns connections whose transaction is open */
   idleInTransaction(): Promise<number>

@@ -37,9 +37,10 @@ async function createSqlite(): Promise<SoakDatabase> {
     cancel: async () => 0,
     lock: (_choice, lastsMs) =>
       withConnection(created.open, async (connection) => {
-        await beginImmediate(connection)
+        if (!(await beginImmediate(connection))) return 0
         await sleep(lastsMs)
         await connection.query("ROLLBACK")
+        return 1
       }),
     idleInTransaction: () =>
       withConnection(created.open, async (connection) => {
@@ -54,14 +55,15 @@ async function createSqlite(): Promise<SoakDatabase> {
 }
 
 /** Between two transactions of the application there is hardly ever a gap. */
-async function beginImmediate(connection: SecondConnection): Promise<void> {
+async function beginImmediate(connection: SecondConnection): Promise<boolean> {
   const deadline = performance.now() + 2_000
   for (;;) {
     try {
       await connection.query("BEGIN IMMEDIATE")
-      return
+      return true
     } catch (error) {
-      if ((error as { code?: string }).code !== "SQLITE_BUSY" || performance.now() > deadline) throw error
+      if ((error as { code?: string }).code !== "SQLITE_BUSY") throw error
+      if (performance.now() > deadline) return false
     }
     await sleep(1)
   }
@@ -181,14 +183,16 @@ async function createMysql(): Promise<SoakDatabase | SkippedDatabase> {
 }
 
 /** Ten accounts in a row. The connection may be ended meanwhile, by the same hand that kills those of the application. */
-async function lockRows(connection: SecondConnection, choice: number, lastsMs: number): Promise<void> {
+async function lockRows(connection: SecondConnection, choice: number, lastsMs: number): Promise<number> {
   const first = 1 + Math.floor(choice * (ACCOUNTS - 10))
   try {
     await connection.query("BEGIN")
     await connection.query(`SELECT id FROM account WHERE id BETWEEN ${first} AND ${first + 9} ORDER BY id FOR UPDATE`)
     await sleep(lastsMs)
     await connection.query("ROLLBACK")
+    return 1
   } catch {
     // Ended, or chosen as the victim of a deadlock: the lock is gone either way.
+    return 0
   }
 }

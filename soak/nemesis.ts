@@ -45,8 +45,7 @@ async function inject(
     case "cancel a statement":
       return untilSome(() => database.cancel(choice))
     case "lock accounts":
-      await database.lock(choice, lastsMs)
-      return 1
+      return database.lock(choice, lastsMs)
     case "exhaust the pool":
       await exhaust(port, lastsMs, record)
       return 1
