@@ -14,6 +14,8 @@ import { noteCurrentSpec, takeIncidents, watchIncidents } from "./support/incide
 use(chaiAsPromised)
 watchIncidents()
 
+const LONGEST_END_MS = 1_000
+
 let environment: NodeJS.ProcessEnv = {}
 
 function startSpec(this: Mocha.Context): void {
@@ -30,11 +32,20 @@ function restoreEnvironment(): void {
 async function checkNothingIsLeft(): Promise<void> {
   const { services } = Container.of(undefined) as unknown as { services: { id: unknown; value: unknown }[] }
   const makers = services.filter(({ id, value }) => id === SessionMaker || value instanceof SessionMaker)
-  const open = makers.flatMap(({ value }) => (value instanceof SessionMaker ? [value.stats().open] : []))
+  const open = await Promise.all(
+    makers.flatMap(({ value }) => (value instanceof SessionMaker ? [whenIdle(value)] : [])),
+  )
   await resetContainer()
   // A reset keeps how a service is made.
   for (const { id } of makers) Container.remove(id as typeof SessionMaker)
   expect(open, "sessions that the spec left open").to.deep.equal(open.map(() => 0))
+}
+
+/** The answer comes before the end of a session that only read. @returns how many sessions stay open */
+async function whenIdle(maker: SessionMaker): Promise<number> {
+  const deadline = performance.now() + LONGEST_END_MS
+  while (maker.stats().open > 0 && performance.now() < deadline) await turn()
+  return maker.stats().open
 }
 
 /** Mocha itself overlooks a rejection that nobody handled: with its own listener in place Node does not end the process. */

@@ -113,7 +113,7 @@ describe("SessionRecord", () => {
     record.rolledBack(transaction)
     record.failed(transaction, new Error("failed"))
     record.closed()
-    expect(tally).to.deep.equal({ committed: 1, rolledBack: 1, failed: 1 })
+    expect(tally).to.deep.equal({ committed: 1, rolledBack: 1, failed: 1, refused: 0 })
   })
 
   it("computes for the one channel that somebody has subscribed to", () => {

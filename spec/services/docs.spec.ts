@@ -44,7 +44,10 @@ describe("docs/services.md and docs/testing.md", () => {
     modules = await compile(["docs/services.md", "docs/testing.md"])
     database = await testDatabases.find(({ kind }) => kind === "postgres")?.createDatabase()
   })
-  after(() => database?.drop())
+  after(async function () {
+    this.timeout(60_000)
+    await database?.drop()
+  })
 
   it("the services do what the page says", async function () {
     this.timeout(60_000)

@@ -19,6 +19,7 @@ import {
 import { Container, Inject, Service, Token } from "typedi"
 import { Session } from "../../src/decorators/session"
 import { SessionOptionsError, SessionScopeError, SettingsError } from "../../src/errors"
+import { getSession, sessions } from "../../src/koa/sessions"
 import { useKoaServer } from "../../src/koa/use-koa-server"
 import { SessionMaker } from "../../src/session/session-maker"
 import { resetContainer } from "../../src/testing"
@@ -215,9 +216,16 @@ describe("@InjectSession() and a database that is not there", () => {
     await resetContainer()
   })
 
-  async function serve(maker: SessionMaker): Promise<void> {
+  async function serve(maker: SessionMaker, before?: (ctx: Context) => Promise<void>): Promise<void> {
     Container.set({ id: SessionMaker, value: new SessionMaker("sqlite://", { entities: [] }) })
     Container.set(Elsewhere, maker)
+    if (before) {
+      app.use(sessions())
+      app.use(async (ctx, next) => {
+        await before(ctx)
+        await next()
+      })
+    }
     useKoaServer(app, { controllers: [ElsewhereController, SumController] })
     http = await listen(app)
   }
@@ -258,6 +266,14 @@ describe("@InjectSession() and a database that is not there", () => {
     expect((await http.get("/sums")).json()).to.deep.equal({ sum: 3 })
     configured.resolve("sqlite://")
     expect((await waiting).json()).to.deep.equal({ closed: false })
+    await maker.close()
+  })
+
+  it("gives the session that middleware has asked for, and waited for, while the maker was not prepared", async () => {
+    const maker = new SessionMaker("sqlite://", { entities: httpEntities })
+    await serve(maker, async (ctx) => void (await getSession(ctx, { maker: Elsewhere })))
+    expect((await http.get("/elsewhere/unused")).json()).to.deep.equal({ closed: false })
+    expect(errors.errors()).to.deep.equal([])
     await maker.close()
   })
 

@@ -60,6 +60,7 @@ class Egg {
 }
 
 const Greeting = new Token<string>("greeting")
+const Other = new Token<SessionMaker>("other maker")
 const Part = new Token<{ number: number }>("part")
 
 @Service({ id: Part, multiple: true })
@@ -129,6 +130,7 @@ class Things {
     readonly mailer: Mailer,
     readonly maker: SessionMaker,
     @Inject(Greeting) readonly greeting: string,
+    @Inject(Other) readonly other: SessionMaker,
     @InjectMany(Part) readonly parts: { number: number; leaf?: Leaf }[],
   ) {}
 
@@ -148,6 +150,7 @@ class Things {
       isSameCircle: ((this.chicken.egg as Egg).chicken.egg as Egg) === this.chicken.egg,
       mailer: this.mailer.kind,
       isMaker: this.maker === Container.get(SessionMaker),
+      isOther: this.other === Container.get(Other),
       greeting: this.greeting,
       parts: this.parts.map(({ number }) => number),
       leafOfPart: this.parts[1]?.leaf?.number,
@@ -189,6 +192,7 @@ interface Things1 {
   readonly isSameCircle: boolean
   readonly mailer: string
   readonly isMaker: boolean
+  readonly isOther: boolean
   readonly greeting: string
   readonly parts: number[]
   readonly leafOfPart: number
@@ -200,6 +204,8 @@ describe("RequestContainer", () => {
 
   beforeEach(async () => {
     Container.set(Greeting, "hello")
+    Container.set({ id: Other, factory: () => new SessionMaker("sqlite://") })
+    Container.get(Other)
     app = await startServiceApp(sqliteMemory, { controllers: [Things, Disposing, Plain] })
     log.length = 0
   })
@@ -207,6 +213,7 @@ describe("RequestContainer", () => {
     meeting = undefined
     destroying = undefined
     Container.remove(Greeting)
+    Container.remove(Other)
     await app.stop()
   })
 
@@ -261,7 +268,7 @@ describe("RequestContainer", () => {
   it("gives what was set as a value: under a token, in the place of a class, and the maker", async () => {
     Container.set(Mailer, { kind: "fake", destroy: () => log.push("fake destroyed") })
     try {
-      expect(await things()).to.include({ greeting: "hello", mailer: "fake", isMaker: true })
+      expect(await things()).to.include({ greeting: "hello", mailer: "fake", isMaker: true, isOther: true })
       await app.settled()
       expect(log).to.deep.equal([])
     } finally {

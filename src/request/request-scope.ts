@@ -28,7 +28,8 @@ interface Entry {
   readonly identifier: ServiceIdentifier<SessionMaker> | SessionOpener
   readonly maker: SessionOpener
   readonly options: ResolvedSessionOptions
-  readonly session: Session | Promise<Session>
+  /** a promise until it is open */
+  session: Session | Promise<Session>
   /** set once the session is open */
   unit: UnitOfWork | undefined
   /** set once the action that used it has ended */
@@ -225,6 +226,7 @@ export class RequestScope {
     const session = opened.then(
       (started) => {
         entry.unit = unitOf(started)
+        entry.session = started
         // It came too late: the request failed, or its client left, while the DataSource was starting.
         if (this.#isAbandoned || this.#isFinished || entry.outcome) void entry.unit.close()
         return started

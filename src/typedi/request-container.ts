@@ -4,7 +4,11 @@ import { Container } from "typedi"
 import { attemptOf } from "../koa/request-context"
 import { ScopedContainer } from "./scoped-container"
 
-const containers = new WeakMap<Context, ScopedContainer>()
+const CONTAINER = Symbol("routing-controllers-typeorm container")
+
+interface ContainedContext extends Context {
+  [CONTAINER]?: ScopedContainer
+}
 
 /**
  * Gives each request a typedi container of its own, so that `@Service()` classes are built once for each request and share its
@@ -18,13 +22,13 @@ const containers = new WeakMap<Context, ScopedContainer>()
 export class RequestContainer implements IocAdapter {
   get<T>(someClass: ClassConstructor<T>, action?: Action): T {
     if (action === undefined) return Container.get(someClass)
-    const ctx = action.context as Context
+    const ctx = action.context as ContainedContext
     const attempt = attemptOf(ctx)
-    let container = containers.get(ctx)
+    let container = ctx[CONTAINER]
     // An action that is run again begins anew: the sessions that its services hold are closed.
     if (container?.attempt !== attempt) {
       container = new ScopedContainer(ctx, attempt)
-      containers.set(ctx, container)
+      ctx[CONTAINER] = container
     }
     return container.get(someClass)
   }

@@ -103,8 +103,7 @@ const NOT_BUILT: unknown = (() => {
 function isShared({ global, type, factory, value }: KnownService): boolean {
   if (global) return true
   if (value === NOT_BUILT) return false
-  if (value instanceof SessionMaker || (!type && !factory)) return true
-  return !factory && (value as object | null)?.constructor !== type
+  return value instanceof SessionMaker || (!factory && (value as object | null)?.constructor !== type)
 }
 
 function isDestroyable(value: unknown): value is Destroyable {
