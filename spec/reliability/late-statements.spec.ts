@@ -1,3 +1,4 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel"
 import { expect } from "chai"
 import type { Session } from "../../src/decorators/session"
 import { SessionClosedError } from "../../src/errors"
@@ -27,13 +28,18 @@ describeOnEach("a statement comes after the response", shared, (database) => {
     expect((await server.http.post("/json")).status).to.equal(200)
     await server.settled()
     server.log.clear()
+    const counted: unknown[] = []
+    const count = (event: unknown) => counted.push(event)
+    subscribe("routing-controllers-typeorm:statement.refused", count)
     answered.resolve()
     await expect(late).to.be.rejectedWith(SessionClosedError).and.eventually.include({ code: "ERR_SESSION_CLOSED" })
+    unsubscribe("routing-controllers-typeorm:statement.refused", count)
+    expect(counted).to.have.length(1).with.property("0").that.includes({ label: "POST /json", count: 1 })
     const [{ error, ctx } = { error: undefined, ctx: undefined }] = server.errors.all()
     expect(error).to.be.instanceOf(SessionClosedError).with.property("message").that.includes("POST /json")
     expect(ctx?.path).to.equal("/json")
     expect(server.log.verbs()).to.deep.equal([])
-    expect(server.maker.stats()).to.include({ open: 0, active: 0, waiting: 0, committed: 1, refused: 1 })
+    expect(server.maker.stats()).to.include({ open: 0, active: 0, waiting: 0, committed: 1 })
     expect(await server.rows("SELECT text FROM note")).to.deep.equal([{ text: "in time" }])
   })
 

@@ -41,6 +41,12 @@ export interface TransactionFailedEvent extends TransactionEndedEvent {
   readonly errorName: string
 }
 
+/** Payload of `statement.refused`: a statement came after the end of its session. */
+export interface StatementRefusedEvent extends SessionEvent {
+  /** how many there were so far, in all sessions of the maker */
+  readonly count: number
+}
+
 const PREFIX = "routing-controllers-typeorm"
 
 export const sessionOpened = channel(`${PREFIX}:session.opened`)
@@ -49,3 +55,4 @@ export const transactionBegun = channel(`${PREFIX}:transaction.begun`)
 export const transactionCommitted = channel(`${PREFIX}:transaction.committed`)
 export const transactionRolledBack = channel(`${PREFIX}:transaction.rolledBack`)
 export const transactionFailed = channel(`${PREFIX}:transaction.failed`)
+export const statementRefused = channel(`${PREFIX}:statement.refused`)

@@ -53,8 +53,6 @@ export interface SessionMakerStats {
   readonly rolledBack: number
   /** transactions whose commit was refused, or whose connection was lost */
   readonly failed: number
-  /** statements refused because they came after the end of their session: forgotten awaits, mostly */
-  readonly refused: number
   /** ms since the longest open transaction began; 0 where none is open */
   readonly longestActiveMs: number
   /** connections open now, and at most */
@@ -258,7 +256,8 @@ export class SessionMaker implements SessionOpener {
     }
     const waiting = generations.reduce((sum, one) => sum + one.waiting, 0)
     const pool = this.#generation?.pool ?? { size: 0, max: 0 }
-    return { open, active, idle: open - active, waiting, ...this.#tally, longestActiveMs, pool }
+    const { committed, rolledBack, failed } = this.#tally
+    return { open, active, idle: open - active, waiting, committed, rolledBack, failed, longestActiveMs, pool }
   }
 
   [inspect.custom](): string {

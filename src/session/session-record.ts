@@ -2,6 +2,7 @@ import {
   type SessionEvent,
   sessionClosed,
   sessionOpened,
+  statementRefused,
   type TransactionEndedEvent,
   type TransactionEvent,
   transactionBegun,
@@ -69,6 +70,8 @@ export class SessionRecord {
   /** A statement came after the end. */
   refused(): void {
     this.tally.refused++
+    if (!statementRefused.hasSubscribers) return
+    statementRefused.publish(Object.freeze({ ...this.#session(), count: this.tally.refused }))
   }
 
   #session(): SessionEvent {
