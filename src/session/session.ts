@@ -60,7 +60,7 @@ export class Session extends EntityManager {
     await this.#unit.rollback(this.#host.block)
   }
 
-  /** Rolls back what is open and ends the session. State: any -> closed. Never rejects; safe to call again. */
+  /** Rolls back what is open and ends the session. State: idle or active -> closed. Never rejects; safe to call again. */
   async close(): Promise<void> {
     await this.#unit.close()
   }

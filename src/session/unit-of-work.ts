@@ -197,7 +197,7 @@ export class UnitOfWork implements ConnectionOwner {
     await this.commit(this.root)
   }
 
-  /** State: any -> closed. Rolls back what is open and gives the connection back. Never rejects; a second call joins. */
+  /** State: idle or active -> closed. Rolls back what is open and gives the connection back. Never rejects; a second call joins. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
