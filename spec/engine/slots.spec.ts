@@ -4,7 +4,7 @@ import { Slots } from "../../src/engine/slots"
 import { AcquireTimeoutError } from "../../src/errors"
 
 function request(name: string, timeoutMs = 1_000): AcquireRequest {
-  return { owner: { describe: () => name }, timeoutMs, onReplica: false, asWriter: false }
+  return { owner: { describe: () => name }, timeoutMs, onReplica: false, asWriter: false, wait: undefined }
 }
 
 describe("Slots", () => {
@@ -50,12 +50,12 @@ describe("Slots", () => {
     const left = slots.acquire(quitter)
     const acquired = slots.acquire(next)
     const reason = new Error("closed")
-    quitter.cancel?.(reason)
+    quitter.wait?.cancel(reason)
     await expect(left).to.be.rejectedWith(reason)
-    expect(quitter.cancel).to.equal(undefined)
+    expect(quitter.wait).to.equal(undefined)
     slots.release(holder.owner)
     await acquired
-    expect(next.cancel, "nothing to leave any more").to.equal(undefined)
+    expect(next.wait, "nothing to leave any more").to.equal(undefined)
     slots.release(next.owner)
     expect(slots.tryAcquire(holder.owner)).to.equal(true)
   })

@@ -97,7 +97,7 @@ describe("SessionRecord", () => {
   it("computes nothing where nobody has subscribed, and counts all the same", () => {
     const tally = { committed: 0, rolledBack: 0, failed: 0, refused: 0 }
     const refuse = () => expect.fail("something was computed")
-    const record = new SessionRecord(refuse, tally)
+    const record = new SessionRecord({ label: refuse }, tally)
     const transaction = {
       id: 1,
       wrote: true,
@@ -120,7 +120,7 @@ describe("SessionRecord", () => {
     let labelled = 0
     const label = () => `label ${++labelled}`
     const recorded = recordEvents(["transaction.committed"])
-    const record = new SessionRecord(label, { committed: 0, rolledBack: 0, failed: 0, refused: 0 })
+    const record = new SessionRecord({ label }, { committed: 0, rolledBack: 0, failed: 0, refused: 0 })
     const transaction = { id: 1, wrote: true, startedAt: 1, connectedAt: 3 }
     record.begun(transaction)
     record.committed(transaction)

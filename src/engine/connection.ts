@@ -9,7 +9,13 @@ export interface ConnectionOwner {
   describe(): string
 }
 
-/** A request for a connection. While it waits, `cancel` is set: calling it takes the request out of the queue. */
+/** The wait of a request that has not got its connection yet. */
+export interface Wait {
+  /** Takes the request out of the queue; it rejects with `reason`. */
+  cancel(reason: Error): void
+}
+
+/** A request for a connection. */
 export interface AcquireRequest {
   readonly owner: ConnectionOwner
   /** ms, above 0 */
@@ -17,7 +23,8 @@ export interface AcquireRequest {
   readonly onReplica: boolean
   /** SQLite: whether the transaction takes the database's one write lock when it begins */
   readonly asWriter: boolean
-  cancel?: ((reason: Error) => void) | undefined
+  /** set while it waits */
+  wait: Wait | undefined
 }
 
 export interface BeginOptions {

@@ -5,7 +5,7 @@ import { DeferrableReads } from "./deferrable-read"
 import { describeTarget } from "./describe-target"
 import { codeOf, failureKind } from "./failure-kind"
 import { assertIsolation } from "./isolation"
-import { acquireFromPool } from "./pool"
+import { acquireFromPool, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
 import { Slots } from "./slots"
 import { isPlainSelect } from "./statement"
 
@@ -28,12 +28,15 @@ interface MysqlClient {
   readonly stream: { destroy(): void }
 }
 
-/** The part of TypeORM 1.1.1's `MysqlDriver` that is used; `pool._allConnections` is mysql2 3's. */
+/** The part of TypeORM 1.1.1's `MysqlDriver` that is used; what begins with `_` is mysql2 3.24's. */
 interface MysqlDriver {
   readonly version?: string
   readonly pool?: {
     readonly config: { readonly connectionLimit: number }
     readonly _allConnections: { readonly length: number }
+    readonly _freeConnections: { readonly length: number }
+    readonly _connectionQueue: { readonly length: number }
+    readonly _closed: boolean
   }
   readonly poolCluster?: unknown
   readonly mysql: { createConnection(options: object): MysqlClient }
@@ -45,29 +48,21 @@ interface MysqlDriver {
 const DEFAULT_POOL = 10
 const TIMEOUT = /^SET SESSION max_(statement|execution)_time = /
 
-class MysqlConnection implements Connection {
-  isAlive = true
-  hasBegun = false
+class MysqlConnection extends PooledConnection implements Connection {
   /** Not told by the protocol in a way that the driver hands on; the session keeps count of failures itself. */
   readonly isAborted = undefined
   #timeoutVariable: string | undefined
-  #done: (() => void) | undefined
 
   constructor(
     readonly client: MysqlClient,
     private readonly engine: MysqlEngine,
   ) {
+    super()
     const lost = () => {
       this.isAlive = false
     }
     client.on("error", lost)
     client.on("end", lost)
-  }
-
-  checkOut(done: () => void): this {
-    this.#done = done
-    this.hasBegun = false
-    return this
   }
 
   async execute(
@@ -116,12 +111,13 @@ class MysqlConnection implements Connection {
     if (this.client.threadId !== null) await this.engine.cancel(this.client.threadId)
   }
 
-  release(broken: boolean): void {
-    if (broken || !this.isAlive || this.#timeoutVariable) this.#destroy()
+  protected override canPassOn(): boolean {
+    return this.#timeoutVariable === undefined && this.engine.canPassOn()
+  }
+
+  protected override giveBack(isBroken: boolean): void {
+    if (isBroken || this.#timeoutVariable) this.#destroy()
     else this.client.release()
-    const done = this.#done
-    this.#done = undefined
-    done?.()
   }
 
   /**
@@ -167,8 +163,10 @@ class MysqlConnection implements Connection {
 /** MySQL and MariaDB: the driver's pool behind a queue that a waiter can leave. */
 export class MysqlEngine implements Engine {
   readonly #driver: MysqlDriver
-  readonly #primary: Slots
-  readonly #replicas: Slots | undefined
+  readonly #primary: PoolSlots
+  readonly #replicas: PoolSlots | undefined
+  readonly #fromPrimary: PoolAccess<MysqlClient, MysqlConnection>
+  readonly #fromReplicas: PoolAccess<MysqlClient, MysqlConnection>
   readonly #isMariaDb: boolean
   readonly #connections = new WeakMap<MysqlClient, MysqlConnection>()
   readonly #deferrable: DeferrableReads
@@ -183,6 +181,14 @@ export class MysqlEngine implements Engine {
       poolSize?: number
       replication?: { slaves: readonly unknown[] }
     }
+    this.#fromPrimary = this.#access(
+      () => this.#driver.obtainMasterConnection(),
+      () => (this.#driver.pool?._freeConnections.length ?? 0) > 0,
+    )
+    this.#fromReplicas = this.#access(
+      () => this.#driver.obtainSlaveConnection(),
+      () => false,
+    )
     this.#primary = new Slots(this.#driver.pool?.config.connectionLimit ?? poolSize, "connection")
     if (replication && replication.slaves.length > 0) {
       this.#replicas = new Slots(poolSize * replication.slaves.length, "replica connection")
@@ -194,20 +200,32 @@ export class MysqlEngine implements Engine {
   }
 
   acquire(request: AcquireRequest): Promise<Connection> {
-    const replicas = request.onReplica ? this.#replicas : undefined
-    return acquireFromPool(request, replicas ?? this.#primary, {
-      open: () => (replicas ? this.#driver.obtainSlaveConnection() : this.#driver.obtainMasterConnection()),
-      wrap: (client, done) => {
+    return request.onReplica && this.#replicas
+      ? acquireFromPool(request, this.#replicas, this.#fromReplicas)
+      : acquireFromPool(request, this.#primary, this.#fromPrimary)
+  }
+
+  #access(open: () => Promise<MysqlClient>, hasIdle: () => boolean): PoolAccess<MysqlClient, MysqlConnection> {
+    return {
+      open: async () => open(),
+      hasIdle,
+      wrap: (client) => {
         let connection = this.#connections.get(client)
         if (connection === undefined) {
           connection = new MysqlConnection(client, this)
           this.#connections.set(client, connection)
         }
-        return connection.checkOut(done)
+        return connection
       },
       discard: (client) => client.release(),
       describe: () => describeTarget(this.dataSource.options),
-    })
+    }
+  }
+
+  /** Not past code outside of sessions that waits for one. A cluster of replicas has no pool of its own to ask. */
+  canPassOn(): boolean {
+    const { pool } = this.#driver
+    return pool !== undefined && !pool._closed && pool._connectionQueue.length === 0
   }
 
   /** The isolation of `SET TRANSACTION` is that of the next transaction only. */

@@ -1,46 +1,99 @@
 import { TypeORMError } from "typeorm"
 import { AcquireTimeoutError, DatabaseUnavailableError, SessionError } from "../errors"
-import type { AcquireRequest, Connection } from "./connection"
+import type { AcquireRequest, ConnectionOwner } from "./connection"
 import { codeOf, failureKind } from "./failure-kind"
 import type { Slots } from "./slots"
 
-export interface PoolAccess<Raw> {
+export interface PoolAccess<Raw, Pooled extends PooledConnection> {
   /** asks the driver's pool; cannot be called off */
   open(): Promise<Raw>
-  /** @param done gives the slot back; the connection calls it when it is released */
-  wrap(raw: Raw, done: () => void): Connection
+  /** whether `open()` has a connection at hand, so that nobody need watch how long it takes */
+  hasIdle(): boolean
+  wrap(raw: Raw): Pooled
   /** gives back unused what came too late */
   discard(raw: Raw): void
   /** where the database is, without secrets */
   describe(): string
 }
 
+/** What a connection of a driver's pool keeps of the place that it takes in front of it. */
+export abstract class PooledConnection {
+  isAlive = true
+  hasBegun = false
+  #owner: ConnectionOwner | undefined
+  #slots: PoolSlots | undefined
+
+  lend(owner: ConnectionOwner, slots: PoolSlots): this {
+    this.#owner = owner
+    this.#slots = slots
+    this.hasBegun = false
+    return this
+  }
+
+  /** Goes to the next session that waits for one, or else back to the driver's pool; with `broken`, it is ended instead. */
+  release(broken: boolean): void {
+    const [owner, slots] = [this.#owner, this.#slots]
+    if (owner === undefined || slots === undefined) return
+    this.#owner = undefined
+    const isUsable = !broken && this.isAlive
+    if (isUsable && this.canPassOn(slots) && slots.handOver(owner, this)) return
+    this.giveBack(!isUsable)
+    slots.release(owner)
+  }
+
+  /** Whether it need not go back to the driver's pool, which may have rules for it, or others that wait. */
+  protected abstract canPassOn(slots: PoolSlots): boolean
+
+  /** To the driver's pool; with `isBroken`, it is ended instead. */
+  protected abstract giveBack(isBroken: boolean): void
+}
+
+export type PoolSlots = Slots<PooledConnection>
+
 /**
  * Takes a slot and then a connection of the driver's pool, both within one deadline.
  * The driver's pool cannot be told to forget a caller, so one that was given up on is handed back when it comes; its slot is
  * held until then, which keeps the numbers true.
  */
-export async function acquireFromPool<Raw>(
+export async function acquireFromPool<Raw, Pooled extends PooledConnection>(
   request: AcquireRequest,
-  slots: Slots,
-  access: PoolAccess<Raw>,
-): Promise<Connection> {
+  slots: PoolSlots,
+  access: PoolAccess<Raw, Pooled>,
+): Promise<Pooled> {
   const { owner } = request
-  const startedAt = performance.now()
-  if (!slots.tryAcquire(owner)) await slots.acquire(request)
-  const done = () => slots.release(owner)
-  const remainingMs = Math.max(1, request.timeoutMs - (performance.now() - startedAt))
-  // In an async function, so that what it throws at once (a DataSource that is destroyed) is a rejection, too.
-  const opening = (async () => access.open())()
+  let remainingMs = request.timeoutMs
+  if (!slots.tryAcquire(owner)) {
+    const startedAt = performance.now()
+    const handedOver = await slots.acquire(request)
+    // The slots of one pool hold its connections only.
+    if (handedOver) return handedOver.lend(owner, slots) as Pooled
+    remainingMs = Math.max(1, remainingMs - (performance.now() - startedAt))
+  }
   try {
-    return access.wrap(await withDeadline(opening, remainingMs, request, access), done)
+    if (access.hasIdle()) return access.wrap(await access.open()).lend(owner, slots)
+    return access.wrap(await openInTime(remainingMs, request, access, slots)).lend(owner, slots)
+  } catch (error) {
+    if (error instanceof GivenUp) throw error.reason
+    slots.release(owner)
+    throw connectFailure(access.describe(), error)
+  }
+}
+
+async function openInTime<Raw>(
+  timeoutMs: number,
+  request: AcquireRequest,
+  access: PoolAccess<Raw, PooledConnection>,
+  slots: PoolSlots,
+): Promise<Raw> {
+  const opening = access.open()
+  try {
+    return await withDeadline(opening, timeoutMs, request, access)
   } catch (error) {
     if (error instanceof GivenUp) {
+      const done = () => slots.release(request.owner)
       opening.then((raw) => access.discard(raw)).then(done, done)
-      throw error.reason
     }
-    done()
-    throw connectFailure(access.describe(), error)
+    throw error
   }
 }
 
@@ -52,12 +105,12 @@ function withDeadline<Raw>(
   opening: Promise<Raw>,
   timeoutMs: number,
   request: AcquireRequest,
-  access: PoolAccess<Raw>,
+  access: PoolAccess<Raw, PooledConnection>,
 ): Promise<Raw> {
   return new Promise((resolve, reject) => {
     const settle = () => {
       clearTimeout(timer)
-      request.cancel = undefined
+      request.wait = undefined
     }
     const giveUp = (reason: Error) => {
       settle()
@@ -72,7 +125,7 @@ function withDeadline<Raw>(
         ),
       )
     }, timeoutMs)
-    request.cancel = giveUp
+    request.wait = { cancel: giveUp }
     opening.then(
       (raw) => {
         settle()

@@ -3,9 +3,9 @@ import { DatabaseUnavailableError } from "../errors"
 import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
 import { DeferrableReads } from "./deferrable-read"
 import { describeTarget } from "./describe-target"
-import { codeOf, failureKind } from "./failure-kind"
 import { assertIsolation } from "./isolation"
-import { acquireFromPool } from "./pool"
+import { acquireFromPool, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
+import { isFatal, isServerError } from "./postgres-errors"
 import { type DriverQueryConstructor, type PrefixedQueryConstructor, prefixedQuery } from "./postgres-query"
 import { Slots } from "./slots"
 import { isPlainSelect } from "./statement"
@@ -29,10 +29,14 @@ interface PostgresClient {
 
 type Release = (broken?: boolean) => void
 
+/** The part of pg-pool 3.14 that is used. */
 interface PostgresPool {
   on(event: "connect", listener: (client: PostgresClient) => void): void
-  readonly options: { readonly max: number }
+  readonly options: { readonly max: number; readonly maxUses?: number; readonly maxLifetimeSeconds?: number }
   readonly totalCount: number
+  readonly idleCount: number
+  readonly waitingCount: number
+  readonly ending: boolean
 }
 
 /** The part of TypeORM 1.1.1's `PostgresDriver` and `CockroachDriver` that is used. */
@@ -46,15 +50,14 @@ interface PostgresDriver {
   loadStreamDependency(): new (text: string, parameters: readonly unknown[] | undefined) => NodeJS.ReadableStream
 }
 
-class PostgresConnection implements Connection {
-  isAlive = true
-  hasBegun = false
-  #release: Release | undefined
+class PostgresConnection extends PooledConnection implements Connection {
+  #giveBack: Release | undefined
 
   constructor(
     readonly client: PostgresClient,
     private readonly engine: PostgresEngine,
   ) {
+    super()
     // A client without a listener would end the process when its socket dies.
     const lost = () => {
       this.isAlive = false
@@ -70,26 +73,18 @@ class PostgresConnection implements Connection {
     return status == null ? undefined : status !== "T"
   }
 
-  checkOut(release: Release): this {
-    this.#release = release
-    this.hasBegun = false
+  /** @param giveBack of the driver's pool, for this time */
+  checkOut(giveBack: Release): this {
+    this.#giveBack = giveBack
     return this
   }
 
-  async execute(
-    text: string,
-    parameters: readonly unknown[] | undefined,
-    prefix: readonly string[],
-  ): Promise<QueryResult> {
-    try {
-      return toQueryResult(await this.#send(text, parameters, prefix))
-    } catch (error) {
-      if (isFatal(error)) this.isAlive = false
-      // An error that the client found by itself (a value that cannot be encoded) comes before the server's answer to what
-      // was already sent; the status is known only after it.
-      else if (this.isAlive && !isServerError(error)) await this.#awaitStatus()
-      throw error
-    }
+  execute(text: string, parameters: readonly unknown[] | undefined, prefix: readonly string[]): Promise<QueryResult> {
+    if (prefix.length === 0) return this.#plain(text, parameters)
+    const { Prefixed } = this.engine
+    const mayHoldSeveral = text.includes(";") && !parameters?.length
+    if (Prefixed && !mayHoldSeveral) return this.#prefixed(Prefixed, text, parameters, prefix)
+    return this.#oneAfterAnother(text, parameters, prefix)
   }
 
   isPlainRead(text: string): boolean {
@@ -116,31 +111,31 @@ class PostgresConnection implements Connection {
     await this.engine.cancel(this.client)
   }
 
-  release(broken: boolean): void {
-    const release = this.#release
-    this.#release = undefined
-    release?.(broken || !this.isAlive)
+  protected override canPassOn(slots: PoolSlots): boolean {
+    return this.engine.canPassOn(slots)
   }
 
-  async #send(
+  protected override giveBack(isBroken: boolean): void {
+    this.#giveBack?.(isBroken)
+  }
+
+  async #oneAfterAnother(
     text: string,
     parameters: readonly unknown[] | undefined,
     prefix: readonly string[],
-  ): Promise<PostgresResult | PostgresResult[]> {
-    if (prefix.length === 0) return this.#plain(text, parameters)
-    const { Prefixed } = this.engine
-    const mayHoldSeveral = text.includes(";") && !parameters?.length
-    if (Prefixed && !mayHoldSeveral) return this.#prefixed(Prefixed, text, parameters, prefix)
+  ): Promise<QueryResult> {
     await this.#control(prefix.join(";"))
     this.hasBegun = true
     return this.#plain(text, parameters)
   }
 
-  #plain(text: string, parameters: readonly unknown[] | undefined): Promise<PostgresResult | PostgresResult[]> {
+  #plain(text: string, parameters: readonly unknown[] | undefined): Promise<QueryResult> {
     return new Promise((resolve, reject) => {
+      let failed: Promise<void> | undefined
       this.client.query(text, parameters, (error, result) => {
-        if (error) reject(error)
-        else resolve(result as PostgresResult)
+        // After an error that the client found by itself the server's answer comes, too.
+        if (error) failed ??= this.#failed(error, reject)
+        else if (failed === undefined) resolve(toQueryResult(result as PostgresResult))
       })
     })
   }
@@ -150,15 +145,24 @@ class PostgresConnection implements Connection {
     text: string,
     parameters: readonly unknown[] | undefined,
     prefix: readonly string[],
-  ): Promise<PostgresResult> {
+  ): Promise<QueryResult> {
     return new Promise((resolve, reject) => {
+      let failed: Promise<void> | undefined
       const query = new Prefixed(prefix, text, parameters, (error, result) => {
         if (query.prefixCompleted > 0) this.hasBegun = true
-        if (error) reject(error)
-        else resolve(result as PostgresResult)
+        if (error) failed ??= this.#failed(error, reject)
+        else if (failed === undefined) resolve(toQueryResult(result as PostgresResult))
       })
       this.client.query(query)
     })
+  }
+
+  async #failed(error: Error, reject: (error: Error) => void): Promise<void> {
+    if (isFatal(error)) this.isAlive = false
+    // An error that the client found by itself (a value that cannot be encoded) comes before the server's answer to what
+    // was already sent; the status is known only after it.
+    else if (this.isAlive && !isServerError(error)) await this.#awaitStatus()
+    reject(error)
   }
 
   async #awaitStatus(): Promise<void> {
@@ -185,8 +189,10 @@ class PostgresConnection implements Connection {
 export class PostgresEngine implements Engine {
   readonly driver: PostgresDriver
   readonly Prefixed: PrefixedQueryConstructor | undefined
-  readonly #primary: Slots
-  readonly #replicas: Slots | undefined
+  readonly #primary: PoolSlots
+  readonly #replicas: PoolSlots | undefined
+  readonly #fromPrimary: PoolAccess<[PostgresClient, Release], PostgresConnection>
+  readonly #fromReplicas: PoolAccess<[PostgresClient, Release], PostgresConnection>
   readonly #connections = new WeakMap<PostgresClient, PostgresConnection>()
   readonly #deferrable: DeferrableReads
   #isReadCommitted = false
@@ -197,6 +203,8 @@ export class PostgresEngine implements Engine {
     this.Prefixed = Query && "prepare" in Query.prototype ? prefixedQuery(Query) : undefined
     this.#primary = new Slots(this.driver.master.options.max, "connection")
     this.#deferrable = new DeferrableReads(dataSource)
+    this.#fromPrimary = this.#access(() => this.driver.obtainMasterConnection(), this.driver.master)
+    this.#fromReplicas = this.#access(() => this.driver.obtainSlaveConnection())
     if (this.driver.slaves.length > 0) {
       this.#replicas = new Slots(
         this.driver.slaves.reduce((sum, pool) => sum + pool.options.max, 0),
@@ -214,19 +222,31 @@ export class PostgresEngine implements Engine {
   }
 
   acquire(request: AcquireRequest): Promise<Connection> {
-    const onReplica = request.onReplica && this.#replicas !== undefined
-    const slots = onReplica && this.#replicas ? this.#replicas : this.#primary
-    return acquireFromPool(request, slots, {
-      open: () => (onReplica ? this.driver.obtainSlaveConnection() : this.driver.obtainMasterConnection()),
-      wrap: ([client, release], done) => {
-        return this.#connectionOf(client).checkOut((broken) => {
-          release(broken)
-          done()
-        })
-      },
+    return request.onReplica && this.#replicas
+      ? acquireFromPool(request, this.#replicas, this.#fromReplicas)
+      : acquireFromPool(request, this.#primary, this.#fromPrimary)
+  }
+
+  /** @param pool the only one that `open` asks; undefined where there are several */
+  #access(
+    open: () => Promise<[PostgresClient, Release]>,
+    pool?: PostgresPool,
+  ): PoolAccess<[PostgresClient, Release], PostgresConnection> {
+    return {
+      open: async () => open(),
+      hasIdle: () => pool !== undefined && pool.idleCount > pool.waitingCount,
+      wrap: ([client, release]) => this.#connectionOf(client).checkOut(release),
       discard: ([, release]) => release(),
       describe: () => describeTarget(this.dataSource.options),
-    })
+    }
+  }
+
+  /** Not where there may be several pools, where the pool ends connections by their age or use, nor past code outside of sessions that waits for one. */
+  canPassOn(slots: PoolSlots): boolean {
+    if (slots !== this.#primary) return false
+    const { ending, waitingCount, options } = this.driver.master
+    const { maxUses = Number.POSITIVE_INFINITY, maxLifetimeSeconds = 0 } = options
+    return !ending && waitingCount === 0 && maxUses === Number.POSITIVE_INFINITY && maxLifetimeSeconds === 0
   }
 
   #connectionOf(client: PostgresClient): PostgresConnection {
@@ -316,22 +336,6 @@ function toQueryResult(raw: PostgresResult | PostgresResult[]): QueryResult {
   if (raw.rowCount !== null) result.affected = raw.rowCount
   result.raw = raw.command === "DELETE" || raw.command === "UPDATE" ? [raw.rows, raw.rowCount] : raw.rows
   return result
-}
-
-function isServerError(error: unknown): boolean {
-  return error instanceof Error && "severity" in error
-}
-
-/** The server shuts down or crashed, the database was dropped, or a time limit on idleness or the transaction is over. */
-const FATAL_CODE = /^(57P0[1-5]|25P0[34])$/
-
-/** After FATAL or PANIC the server ends the connection, whatever the socket says yet. */
-function isFatal(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
-  // The server words the severity in its own language; the codes say the same in all.
-  if ("severity" in error)
-    return /^(FATAL|PANIC)$/.test(String(error.severity)) || FATAL_CODE.test(String(codeOf(error)))
-  return failureKind(error) === "unavailable"
 }
 
 function quote(value: string): string {

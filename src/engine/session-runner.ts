@@ -10,7 +10,8 @@ import type { IsolationLevel } from "./connection"
 
 /** The session behind a runner. Each call may begin the transaction, and waits for the calls before it. */
 export interface RunnerHost {
-  query(text: string, parameters: readonly unknown[] | undefined): Promise<QueryResult>
+  /** @param isStructured whether the whole `QueryResult` is wanted, and not the driver's rows */
+  query(text: string, parameters: readonly unknown[] | undefined, isStructured: boolean): Promise<unknown>
   stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream>
   /** the driver's client of the open transaction */
   client(): Promise<unknown>
@@ -56,9 +57,8 @@ function sessionRunner(base: RunnerConstructor): SessionRunnerConstructor {
       return this.#host.client()
     }
 
-    override async query(text: string, parameters?: unknown[], useStructuredResult = false): Promise<QueryResult> {
-      const result = await this.#host.query(text, parameters)
-      return useStructuredResult ? result : result.raw
+    override query(text: string, parameters?: unknown[], useStructuredResult = false): Promise<QueryResult> {
+      return this.#host.query(text, parameters, useStructuredResult) as Promise<QueryResult>
     }
 
     override async stream(

@@ -1,19 +1,37 @@
 import { AcquireTimeoutError } from "../errors"
-import type { AcquireRequest, ConnectionOwner } from "./connection"
+import type { AcquireRequest, ConnectionOwner, Wait } from "./connection"
+import { type Linked, LinkedList } from "./linked-list"
 
-interface Waiter {
-  readonly owner: ConnectionOwner
-  readonly grant: () => void
+/** An object and no closure: the closures of waiters kept each other's requests alive in V8 until the next full collection. */
+class Waiter<Item> implements Linked, Wait {
+  previous: this | undefined = undefined
+  following: this | undefined = undefined
+
+  constructor(
+    private readonly slots: Slots<Item>,
+    readonly request: AcquireRequest,
+    /** ms on the clock of `performance.now()` */
+    readonly deadline: number,
+    readonly grant: (item: Item | undefined) => void,
+    readonly refuse: (reason: Error) => void,
+  ) {}
+
+  cancel(reason: Error): void {
+    this.slots.dismiss(this, reason)
+  }
 }
 
 /**
  * A fixed number of places, given out first come, first served. Unlike the drivers' own queues, a waiter can leave.
+ * What a place stands for can be handed from one holder to the next together with the place.
  */
-export class Slots {
-  /** With the number of their places: a session that gave one up may ask for another before the first is given back. */
-  readonly #holders = new Map<ConnectionOwner, number>()
-  #taken = 0
-  readonly #waiters: Waiter[] = []
+export class Slots<Item = never> {
+  /** One of them more than once where it asked for another place before it gave back the first. */
+  readonly #holders: ConnectionOwner[] = []
+  readonly #waiters = new LinkedList<Waiter<Item>>()
+  /** One for all waiters, for the first deadline: one for each would cost every request of a busy server. */
+  #timer: NodeJS.Timeout | undefined
+  #timerEndsAt = Number.POSITIVE_INFINITY
 
   constructor(
     /** places, 1 or more */
@@ -23,61 +41,90 @@ export class Slots {
   ) {}
 
   get waiting(): number {
-    return this.#waiters.length
+    return this.#waiters.size
   }
 
   /** Takes a place if one is free and nobody was waiting before. */
   tryAcquire(owner: ConnectionOwner): boolean {
-    if (this.#taken >= this.max) return false
-    this.#take(owner)
+    if (this.#holders.length >= this.max) return false
+    this.#holders.push(owner)
     return true
   }
 
   /**
    * Takes a place, waiting for one where all are taken.
+   * @returns what the holder before has handed over with its place, if anything
    * @throws {AcquireTimeoutError} after `request.timeoutMs`, naming who holds the places; the queue forgets the request
-   * @throws the reason given to `request.cancel()`
+   * @throws the reason given to `request.wait.cancel()`
    */
-  acquire(request: AcquireRequest): Promise<void> {
-    if (this.tryAcquire(request.owner)) return Promise.resolve()
+  acquire(request: AcquireRequest): Promise<Item | undefined> {
+    if (this.tryAcquire(request.owner)) return Promise.resolve(undefined)
     return new Promise((resolve, reject) => {
-      const leave = (reason: Error) => {
-        clearTimeout(timer)
-        request.cancel = undefined
-        this.#waiters.splice(this.#waiters.indexOf(waiter), 1)
-        reject(reason)
-      }
-      const waiter: Waiter = {
-        owner: request.owner,
-        grant: () => {
-          clearTimeout(timer)
-          request.cancel = undefined
-          this.#take(request.owner)
-          resolve()
-        },
-      }
-      const timer = setTimeout(() => leave(this.#timeout(request)), request.timeoutMs)
-      request.cancel = leave
+      const deadline = performance.now() + request.timeoutMs
+      const waiter = new Waiter<Item>(this, request, deadline, resolve, reject)
+      request.wait = waiter
       this.#waiters.push(waiter)
+      this.#wake(deadline)
     })
   }
 
-  release(owner: ConnectionOwner): void {
-    const places = this.#holders.get(owner)
-    if (places === undefined) return
-    if (places === 1) this.#holders.delete(owner)
-    else this.#holders.set(owner, places - 1)
-    this.#taken--
-    this.#waiters.shift()?.grant()
+  /** Gives the place, and `item` with it, to whoever has waited longest. @returns false where nobody waits; the place is kept */
+  handOver(owner: ConnectionOwner, item: Item): boolean {
+    if (this.#waiters.size === 0) return false
+    this.#leave(owner, item)
+    return true
   }
 
-  #take(owner: ConnectionOwner): void {
-    this.#taken++
-    this.#holders.set(owner, (this.#holders.get(owner) ?? 0) + 1)
+  release(owner: ConnectionOwner): void {
+    this.#leave(owner, undefined)
+  }
+
+  #leave(owner: ConnectionOwner, item: Item | undefined): void {
+    const place = this.#holders.indexOf(owner)
+    if (place < 0) return
+    const last = this.#holders.pop() as ConnectionOwner
+    if (place < this.#holders.length) this.#holders[place] = last
+    const next = this.#waiters.first
+    if (next === undefined) return
+    this.#waiters.remove(next)
+    this.#rest()
+    next.request.wait = undefined
+    this.#holders.push(next.request.owner)
+    next.grant(item)
+  }
+
+  /** For its waiters: they leave the queue and reject. */
+  dismiss(waiter: Waiter<Item>, reason: Error): void {
+    waiter.request.wait = undefined
+    this.#waiters.remove(waiter)
+    this.#rest()
+    waiter.refuse(reason)
+  }
+
+  #wake(at: number): void {
+    if (at >= this.#timerEndsAt) return
+    clearTimeout(this.#timer)
+    this.#timerEndsAt = at
+    this.#timer = setTimeout(() => this.#expire(), Math.max(1, Math.ceil(at - performance.now())))
+  }
+
+  #rest(): void {
+    if (this.#waiters.size > 0) return
+    clearTimeout(this.#timer)
+    this.#timerEndsAt = Number.POSITIVE_INFINITY
+  }
+
+  #expire(): void {
+    this.#timerEndsAt = Number.POSITIVE_INFINITY
+    const now = performance.now()
+    for (const waiter of this.#waiters.all()) {
+      if (waiter.deadline <= now) this.dismiss(waiter, this.#timeout(waiter.request))
+      else this.#wake(waiter.deadline)
+    }
   }
 
   #timeout(request: AcquireRequest): AcquireTimeoutError {
-    const holders = [...this.#holders.keys()]
+    const holders = [...new Set(this.#holders)]
     const named = holders.slice(0, 3).map((holder) => holder.describe())
     const more = holders.length > 3 ? `; and ${holders.length - 3} more` : ""
     return new AcquireTimeoutError(

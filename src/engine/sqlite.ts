@@ -1,9 +1,9 @@
 import { type DataSource, QueryResult, TypeORMError } from "typeorm"
 import { SessionOptionsError } from "../errors"
 import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
-import { codeOf } from "./failure-kind"
 import { connectFailure } from "./pool"
 import { Slots } from "./slots"
+import { isBusy, retryWhileBusy } from "./sqlite-busy"
 
 interface Statement {
   readonly reader: boolean
@@ -63,14 +63,18 @@ class SqliteConnection implements Connection {
     parameters: readonly unknown[] | undefined,
     prefix: readonly string[],
   ): Promise<QueryResult> {
-    const request = this.#held()
-    if (prefix.length > 0) {
-      if (!this.hasBegun) await this.#begin(text, prefix)
-      else for (const statement of prefix) this.#run(statement)
-    }
+    if (this.hasBegun) for (const savepoint of prefix) this.#run(savepoint)
     const statement = this.#prepare(text)
-    if (!statement.readonly) await this.engine.lock(request)
-    return this.#retryWhileBusy(() => toQueryResult(statement, parameters))
+    // A reader whose first statement writes takes the write lock before its snapshot, so that the snapshot cannot be stale:
+    // SQLite "Write-Ahead Logging", 2.2 "Concurrency", and "Transaction", 2.1 "BUSY_SNAPSHOT".
+    if (!statement.readonly && !this.engine.tryLock(this.#held())) await this.engine.lock(this.#held())
+    if (!this.hasBegun && prefix.length > 0) await this.#begin(prefix)
+    try {
+      return toQueryResult(statement, parameters)
+    } catch (error) {
+      if (!isBusy(error)) throw error
+      return retryWhileBusy(() => toQueryResult(statement, parameters), error, this.#held())
+    }
   }
 
   isPlainRead(text: string): boolean {
@@ -85,7 +89,7 @@ class SqliteConnection implements Connection {
 
   async commit(): Promise<boolean> {
     if (!this.client.inTransaction) return false
-    await this.#retryWhileBusy(() => this.#run("COMMIT"))
+    await this.#runPatiently("COMMIT")
     return true
   }
 
@@ -115,16 +119,10 @@ class SqliteConnection implements Connection {
     return this.#request
   }
 
-  /**
-   * A reader whose first statement writes takes the write lock before its snapshot, so that the snapshot cannot be stale.
-   * @see SQLite "Write-Ahead Logging", 2.2 "Concurrency", and "Transaction", 2.1 "BUSY_SNAPSHOT"
-   */
-  async #begin(text: string, prefix: readonly string[]): Promise<void> {
-    const request = this.#held()
-    if (!request.asWriter && !this.#prepare(text).readonly) await this.engine.lock(request)
-    await this.#retryWhileBusy(() => this.#run(prefix[0] ?? ""))
+  async #begin([begin = "", ...rest]: readonly string[]): Promise<void> {
+    await this.#runPatiently(begin)
     this.hasBegun = true
-    for (const statement of prefix.slice(1)) {
+    for (const statement of rest) {
       if (statement === QUERY_ONLY) {
         this.#readOnly = true
         this.client.pragma("query_only = 1")
@@ -148,19 +146,12 @@ class SqliteConnection implements Connection {
     return statement
   }
 
-  /** Another process may hold the file. SQLite's own busy timeout would stop the event loop, so it is 0 here. */
-  async #retryWhileBusy<T>(attempt: () => T): Promise<T> {
-    const request = this.#held()
-    const deadline = performance.now() + request.timeoutMs
-    for (let waitMs = 1; ; waitMs = Math.min(waitMs * 2, 50)) {
-      try {
-        return attempt()
-      } catch (error) {
-        const code = codeOf(error)
-        if (code !== "SQLITE_BUSY" && code !== "SQLITE_BUSY_RECOVERY") throw error
-        if (performance.now() + waitMs > deadline) throw error
-      }
-      await pause(waitMs, request)
+  async #runPatiently(text: string): Promise<void> {
+    try {
+      this.#run(text)
+    } catch (error) {
+      if (!isBusy(error)) throw error
+      await retryWhileBusy(() => this.#run(text), error, this.#held())
     }
   }
 }
@@ -177,7 +168,8 @@ export class SqliteEngine implements Engine {
   readonly #isMemory: boolean
   readonly #readers: Slots
   readonly #writer: Slots
-  readonly #locked = new Set<AcquireRequest>()
+  /** the request that holds the write lock */
+  #locker: AcquireRequest | undefined
   readonly #idle: { connection: SqliteConnection; since: number }[] = []
   #size = 0
   #shared: SqliteConnection | undefined
@@ -200,10 +192,11 @@ export class SqliteEngine implements Engine {
     const slots = this.#slotsFor(request)
     if (!slots.tryAcquire(request.owner)) await slots.acquire(request)
     try {
-      if (slots === this.#writer) this.#locked.add(request)
-      return (await this.#handle()).checkOut(request)
+      if (slots === this.#writer) this.#locker = request
+      const connection = this.#idle.pop()?.connection ?? (await this.#handle())
+      return connection.checkOut(request)
     } catch (error) {
-      this.#locked.delete(request)
+      if (this.#locker === request) this.#locker = undefined
       slots.release(request.owner)
       throw connectFailure(`SQLite file ${this.#file()}`, error)
     }
@@ -246,14 +239,18 @@ export class SqliteEngine implements Engine {
     for (const { connection } of this.#idle.splice(0)) this.#end(connection)
   }
 
-  /**
-   * Waits for the database's one write lock; nothing to do where the request holds it.
-   * @throws {AcquireTimeoutError}
-   */
+  /** Takes the database's one write lock where it is free. @returns whether the request holds it */
+  tryLock(request: AcquireRequest): boolean {
+    if (this.#isMemory || this.#locker === request) return true
+    if (!this.#writer.tryAcquire(request.owner)) return false
+    this.#locker = request
+    return true
+  }
+
+  /** Waits for the write lock. @throws {AcquireTimeoutError} */
   async lock(request: AcquireRequest): Promise<void> {
-    if (this.#isMemory || this.#locked.has(request)) return
-    if (!this.#writer.tryAcquire(request.owner)) await this.#writer.acquire(request)
-    this.#locked.add(request)
+    await this.#writer.acquire(request)
+    this.#locker = request
   }
 
   checkIn(connection: SqliteConnection, request: AcquireRequest, broken: boolean): void {
@@ -261,7 +258,10 @@ export class SqliteEngine implements Engine {
       if (broken || this.#closed || !this.dataSource.isInitialized) this.#end(connection)
       else this.#keep(connection)
     }
-    if (this.#locked.delete(request)) this.#writer.release(request.owner)
+    if (this.#locker === request) {
+      this.#locker = undefined
+      this.#writer.release(request.owner)
+    }
     this.#readers.release(request.owner)
   }
 
@@ -276,8 +276,6 @@ export class SqliteEngine implements Engine {
       if (this.#shared?.client !== handle) this.#shared = new SqliteConnection(handle, this)
       return this.#shared
     }
-    const idle = this.#idle.pop()
-    if (idle) return idle.connection
     const handle = await this.#driver.createDatabaseConnection()
     try {
       handle.pragma("busy_timeout = 0")
@@ -318,24 +316,9 @@ export class SqliteEngine implements Engine {
   }
 }
 
-/** Ends early where the request is called off. */
-function pause(ms: number, request: AcquireRequest): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => {
-      request.cancel = undefined
-      resolve()
-    }, ms)
-    request.cancel = (reason) => {
-      clearTimeout(timer)
-      request.cancel = undefined
-      reject(reason)
-    }
-  })
-}
-
 /** better-sqlite3 binds no booleans; TypeORM's own runner turns them into 0 and 1, too. */
 function toQueryResult(statement: Statement, parameters: readonly unknown[] | undefined): QueryResult {
-  const values = (parameters ?? []).map((value) => (typeof value === "boolean" ? Number(value) : value))
+  const values = parameters?.map((value) => (typeof value === "boolean" ? Number(value) : value)) ?? []
   const result = new QueryResult()
   if (statement.reader) {
     const rows = statement.all(...values)

@@ -1,19 +1,69 @@
 import type { Context } from "koa"
-import { SessionScopeError } from "../errors"
+import { SessionClosedError, SessionScopeError } from "../errors"
 import type { Outcome } from "../request/end"
-import { RequestScope } from "../request/request-scope"
+import { type RequestHost, RequestScope } from "../request/request-scope"
+import type { SessionOptions } from "../session/options"
 import { type SessionsSettings, variablesOf } from "./sessions-options"
 
 const SCOPE = Symbol("routing-controllers-typeorm scope")
 
 /** Until a session is asked for, the request holds only the settings, which are the same object for all requests. */
 interface ScopedContext extends Context {
-  [SCOPE]?: SessionsSettings | OpenScope
+  [SCOPE]?: SessionsSettings | ScopedRequest
 }
 
-interface OpenScope {
-  readonly settings: SessionsSettings
-  readonly scope: RequestScope
+/** What is to be done when a request is over. */
+export interface RequestEnd {
+  /** Called as soon as the body is flushed or the connection is gone. */
+  gone?(): void
+  /** Called when every middleware has ended as well. Never rejects. */
+  end(): Promise<void> | undefined
+}
+
+/** A request that has asked for a session. */
+class ScopedRequest implements RequestHost, RequestEnd {
+  readonly asWriter: boolean
+  readonly scope = new RequestScope(this)
+
+  constructor(
+    private readonly ctx: Context,
+    readonly settings: SessionsSettings,
+  ) {
+    this.asWriter = ctx.method !== "GET" && ctx.method !== "HEAD" && ctx.method !== "OPTIONS"
+  }
+
+  get defaults(): SessionOptions {
+    return this.settings.defaults
+  }
+
+  get warnAfterMs(): number {
+    return this.settings.warnAfterMs
+  }
+
+  label(): string {
+    return `${this.ctx.method} ${this.ctx._matchedRoute ?? this.ctx.path}`
+  }
+
+  report(error: unknown): void {
+    // Its session was closed because the client left: that is no mistake of the action.
+    if (!(this.scope.isAbandoned && error instanceof SessionClosedError)) reportTo(this.ctx, error)
+  }
+
+  reportLate(error: unknown): void {
+    reportTo(this.ctx, error)
+  }
+
+  variables(): Readonly<Record<string, string>> | undefined {
+    return this.settings.variables && variablesOf(this.settings, this.ctx)
+  }
+
+  gone(): void {
+    if (!this.ctx.res.writableFinished) this.scope.abandon()
+  }
+
+  end(): Promise<void> | undefined {
+    return this.scope.finish()
+  }
 }
 
 export function isScoped(ctx: Context): boolean {
@@ -27,7 +77,7 @@ export function enterScope(ctx: Context, settings: SessionsSettings): void {
 /** The scope, where a session was asked for. */
 export function tryScope(ctx: Context): RequestScope | undefined {
   const entered = (ctx as ScopedContext)[SCOPE]
-  return entered && "scope" in entered ? entered.scope : undefined
+  return entered instanceof ScopedRequest ? entered.scope : undefined
 }
 
 /** How often the action was begun before: it is run again where `retries` says so. */
@@ -37,7 +87,7 @@ export function attemptOf(ctx: Context): number {
 
 export function settingsOf(ctx: Context): SessionsSettings | undefined {
   const entered = (ctx as ScopedContext)[SCOPE]
-  return entered && "scope" in entered ? entered.settings : entered
+  return entered instanceof ScopedRequest ? entered.settings : entered
 }
 
 /**
@@ -45,7 +95,7 @@ export function settingsOf(ctx: Context): SessionsSettings | undefined {
  * @param what asks for it, for the error message
  * @throws {SessionScopeError} where `sessions()` is not installed
  */
-export function scopeOf(ctx: Context, what: string, onOpen: (ctx: Context, scope: RequestScope) => void): RequestScope {
+export function scopeOf(ctx: Context, what: string, onOpen: (ctx: Context, end: RequestEnd) => void): RequestScope {
   const entered = (ctx as ScopedContext)[SCOPE]
   if (entered === undefined) {
     throw new SessionScopeError(
@@ -53,21 +103,11 @@ export function scopeOf(ctx: Context, what: string, onOpen: (ctx: Context, scope
         "in place of routing-controllers' own, or add app.use(sessions()) before everything that uses a session.",
     )
   }
-  if ("scope" in entered) return entered.scope
-  const scope = new RequestScope(
-    {
-      asWriter: ctx.method !== "GET" && ctx.method !== "HEAD" && ctx.method !== "OPTIONS",
-      label: () => `${ctx.method} ${ctx._matchedRoute ?? ctx.path}`,
-      report: (error) => reportTo(ctx, error),
-      reportLate: (error) => reportTo(ctx, error),
-      variables: () => variablesOf(entered, ctx),
-      warnAfterMs: entered.warnAfterMs,
-    },
-    entered.defaults,
-  )
-  ;(ctx as ScopedContext)[SCOPE] = { settings: entered, scope }
-  onOpen(ctx, scope)
-  return scope
+  if (entered instanceof ScopedRequest) return entered.scope
+  const request = new ScopedRequest(ctx, entered)
+  ;(ctx as ScopedContext)[SCOPE] = request
+  onOpen(ctx, request)
+  return request.scope
 }
 
 /** How the request has gone so far: a status of 400 or more undoes it, unless the application says otherwise. */

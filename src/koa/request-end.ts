@@ -1,6 +1,7 @@
+import { AsyncResource } from "node:async_hooks"
 import type { Context } from "koa"
 import onFinished from "on-finished"
-import { isScoped } from "./request-context"
+import { isScoped, type RequestEnd, settingsOf } from "./request-context"
 
 const WATCH = Symbol("routing-controllers-typeorm request end")
 const CHAIN_ENDED = Symbol("routing-controllers-typeorm chain ended")
@@ -11,49 +12,56 @@ interface WatchedContext extends Context {
 }
 
 interface Watch {
-  readonly onGone: (() => void)[]
-  readonly ends: (() => Promise<void>)[]
+  readonly ends: RequestEnd[]
   isGone: boolean
+  gone: () => void
 }
 
 /**
- * Calls `end` once both have happened: the body is flushed or the connection is gone, and every middleware has ended.
+ * Sees to `end` once both have happened: the body is flushed or the connection is gone, and every middleware has ended.
  * One is called after another, in the order of registration. A request that registers none is not watched.
- * @param end never rejects
- * @param onGone called as soon as the body is flushed or the connection is gone
  */
-export function whenRequestEnds(ctx: Context, end: () => Promise<void>, onGone?: () => void): void {
+export function whenRequestEnds(ctx: Context, end: RequestEnd): void {
   // What is first asked for after the end, by code that nobody waited for, is over before it begins.
   if (hasChainEnded(ctx) && onFinished.isFinished(ctx.res)) {
-    onGone?.()
-    void end()
+    end.gone?.()
+    void end.end()
     return
   }
   const watch = watchOf(ctx)
   watch.ends.push(end)
-  if (!watch.isGone) {
-    if (onGone) watch.onGone.push(onGone)
-  } else onGone?.()
+  if (watch.isGone) end.gone?.()
 }
 
 /** Called by `sessions()` when the middleware after it have ended. */
 export function markChainEnded(ctx: Context): void {
   const watched = ctx as WatchedContext
   watched[CHAIN_ENDED] = true
-  if (watched[WATCH]?.isGone) endAll(ctx, watched[WATCH])
+  const watch = watched[WATCH]
+  if (watch === undefined) return
+  if (watch.isGone) endAll(ctx, watch)
+  // A handler that answers by itself may take the socket away from the response, which then says nothing.
+  else if (ctx.respond === false) onFinished(ctx.res, watch.gone)
 }
 
 function watchOf(ctx: Context): Watch {
   const watched = ctx as WatchedContext
   if (watched[WATCH]) return watched[WATCH]
-  const watch: Watch = { onGone: [], ends: [], isGone: false }
+  const watch: Watch = { ends: [], isGone: false, gone: () => markGone(ctx, watch) }
+  // `currentSession()` is to work in what still runs then.
+  if (settingsOf(ctx)?.ambient) watch.gone = AsyncResource.bind(watch.gone)
   watched[WATCH] = watch
-  onFinished(ctx.res, () => {
-    watch.isGone = true
-    for (const onGone of watch.onGone) onGone()
-    endAll(ctx, watch)
-  })
+  if (onFinished.isFinished(ctx.res)) onFinished(ctx.res, watch.gone)
+  // Said when it is flushed, too; `onFinished()` would listen to the socket as well, for each request anew.
+  else ctx.res.once("close", watch.gone)
   return watch
+}
+
+function markGone(ctx: Context, watch: Watch): void {
+  if (watch.isGone) return
+  watch.isGone = true
+  for (const end of watch.ends) end.gone?.()
+  endAll(ctx, watch)
 }
 
 function endAll(ctx: Context, watch: Watch): void {
@@ -66,5 +74,5 @@ function hasChainEnded(ctx: Context): boolean {
 }
 
 async function callAll({ ends }: Watch): Promise<void> {
-  for (let end = ends.shift(); end; end = ends.shift()) await end()
+  for (let next = ends.shift(); next; next = ends.shift()) await next.end()
 }

@@ -61,7 +61,7 @@ export class SessionKoaDriver extends KoaDriver {
 
   async #endSessions(answered: unknown, scope: RequestScope, askedBefore: number, ctx: Context): Promise<unknown> {
     const value = await followAction(scope, answered, askedBefore)
-    await endAction(ctx)
+    if (scope.hasUnended) await endAction(ctx)
     return value
   }
 

@@ -1,6 +1,5 @@
 import type { Context, Middleware, Next } from "koa"
 import { addKnownMaker, arePrepared, prepareMakers } from "../request/known-makers"
-import type { RequestScope } from "../request/request-scope"
 import { type RequestSessionOptions, SessionRequest } from "../request/session-request"
 import { type Ambience, keepAmbience, runInAmbience } from "../session/ambient"
 import type { Session } from "../session/session"
@@ -28,7 +27,7 @@ export function sessions(options: SessionsOptions = {}): Middleware {
     try {
       if (settings.ambient) await runInAmbience(await requestAmbience(ctx), next)
       else await next()
-      await endAction(ctx)
+      if (tryScope(ctx)?.hasUnended) await endAction(ctx)
       markChainEnded(ctx)
     } catch (error) {
       await tryScope(ctx)?.fail()
@@ -54,26 +53,15 @@ const PLAIN = new SessionRequest({}, "getSession()")
 
 /** @param what asks, for the error message */
 export function openSession(ctx: Context, request: SessionRequest, what: string): Session | Promise<Session> {
-  return scopeOf(ctx, what, watchResponse).session(request)
+  return scopeOf(ctx, what, whenRequestEnds).session(request)
 }
 
 /** A session can be asked for without waiting only where the maker is prepared; whether it can be, is for who asks. */
 async function requestAmbience(ctx: Context): Promise<Ambience> {
   if (!arePrepared()) await prepareMakers()
-  const scope = () => scopeOf(ctx, "currentSession()", watchResponse)
+  const scope = () => scopeOf(ctx, "currentSession()", whenRequestEnds)
   return {
     sessionOf: (maker, options) => scope().sessionOf(maker, options),
     hasSession: (maker) => tryScope(ctx)?.hasSession(maker) === true,
   }
-}
-
-/** Called once for a request, with its first session: what uses none is not watched. */
-function watchResponse(ctx: Context, scope: RequestScope): void {
-  whenRequestEnds(
-    ctx,
-    () => scope.finish(),
-    () => {
-      if (!ctx.res.writableFinished) scope.abandon()
-    },
-  )
 }

@@ -1,43 +1,40 @@
-import { setImmediate as nextTurn } from "node:timers/promises"
 import { inspect } from "node:util"
 import { type ServiceIdentifier, Token } from "typedi"
-import { PartialCommitError, SessionClosedError } from "../errors"
+import { PartialCommitError } from "../errors"
+import type { OpenStreams } from "../session/open-streams"
 import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions } from "../session/options"
 import { type Session, unitOf } from "../session/session"
+import type { SessionContext } from "../session/session-context"
 import type { SessionMaker } from "../session/session-maker"
 import type { SessionOpener } from "../session/session-opener"
-import type { SessionContext, UnitOfWork } from "../session/unit-of-work"
+import { nextTurn } from "../session/turn"
+import type { UnitOfWork } from "../session/unit-of-work"
 import { decideEnd, decideLate, type Outcome } from "./end"
 import { findMaker, type SessionRequest } from "./session-request"
 
-/** The request, as its scope sees it. */
-export interface RequestHost {
-  /** SQLite: whether its sessions begin as writers */
-  readonly asWriter: boolean
-  /** method and route */
-  readonly label: () => string
-  /** takes errors that can reach the client no more */
-  readonly report: (error: unknown) => void
-  readonly reportLate: (error: unknown) => void
-  readonly variables?: () => Readonly<Record<string, string>> | undefined
-  /** ms after which a transaction that is still open is reported once */
-  readonly warnAfterMs: number
+/** The request, as its scope sees it: what its sessions are told, and the defaults of their options. */
+export interface RequestHost extends SessionContext {
+  readonly defaults: SessionOptions
 }
 
-interface Entry {
-  readonly identifier: ServiceIdentifier<SessionMaker> | SessionOpener
-  readonly maker: SessionOpener
-  readonly options: ResolvedSessionOptions
+/** One session of the request. */
+class Entry {
   /** a promise until it is open */
-  session: Session | Promise<Session>
+  session!: Session | Promise<Session>
   /** set once the session is open */
-  unit: UnitOfWork | undefined
+  unit: UnitOfWork | undefined = undefined
   /** set once the action that used it has ended */
-  outcome: Outcome | undefined
+  outcome: Outcome | undefined = undefined
   /** what goes on with it after the action; never rejects */
-  ending: Promise<void> | undefined
+  ending: Promise<void> | undefined = undefined
   /** whether it is about to close, so that it can be given to nobody any more */
-  isLeaving: boolean
+  isLeaving = false
+
+  constructor(
+    readonly identifier: ServiceIdentifier<SessionMaker> | SessionOpener,
+    readonly maker: SessionOpener,
+    readonly options: ResolvedSessionOptions,
+  ) {}
 }
 
 type OpenEntry = Entry & { unit: UnitOfWork }
@@ -47,25 +44,15 @@ type OpenEntry = Entry & { unit: UnitOfWork }
  * decided in `end.ts`; here it is carried out, each step once.
  */
 export class RequestScope {
-  readonly #context: SessionContext
   readonly #entries: Entry[] = []
   /** names of the makers whose work has been committed, in that order */
-  readonly #committedMakers: string[] = []
+  #committedMakers: readonly string[] = NONE
   #isAbandoned = false
   #isFinished = false
   #attempts = 0
   #asked = 0
 
-  constructor(
-    host: RequestHost,
-    readonly defaults: SessionOptions,
-  ) {
-    const report = (error: unknown) => {
-      // Its session was closed because the client left: that is no mistake of the action.
-      if (!(this.#isAbandoned && error instanceof SessionClosedError)) host.report(error)
-    }
-    this.#context = { ...host, report }
-  }
+  constructor(private readonly host: RequestHost) {}
 
   /** Whether any open session may have changed something, or work of it is still under way. */
   get hasWritten(): boolean {
@@ -99,15 +86,19 @@ export class RequestScope {
   session(request: SessionRequest): Session | Promise<Session> {
     this.#asked++
     const { identifier } = request
+    if (this.#entries.length === 0) {
+      const maker = findMaker(identifier)
+      return this.#open(identifier, maker, request.resolve(maker, this.host.defaults))
+    }
     const known = this.#entries.find(
       (entry) =>
         entry.identifier === identifier &&
         !this.#hasEnded(entry) &&
-        entry.options === request.resolve(entry.maker, this.defaults),
+        entry.options === request.resolve(entry.maker, this.host.defaults),
     )
     if (known) return known.session
     const maker = findMaker(identifier)
-    const options = request.resolve(maker, this.defaults)
+    const options = request.resolve(maker, this.host.defaults)
     const same = this.#entries.find(
       (entry) => entry.maker === maker && entry.options === options && !this.#hasEnded(entry),
     )
@@ -122,7 +113,7 @@ export class RequestScope {
     this.#asked++
     const live = this.#entries.filter((entry) => entry.maker === maker && !this.#hasEnded(entry))
     const isAny = Object.keys(own).length === 0
-    const options = resolveSessionOptions(maker.sessionDefaults, this.defaults, own)
+    const options = resolveSessionOptions(maker.sessionDefaults, this.host.defaults, own)
     const known = isAny ? live[0] : live.find((entry) => entry.options === options)
     return known ? known.session : this.#open(maker, maker, options)
   }
@@ -139,6 +130,10 @@ export class RequestScope {
    * @throws what `commit()` throws; every session is then closed
    * @throws {PartialCommitError} instead, where the work of another session was committed before
    */
+  get hasUnended(): boolean {
+    return this.#next() !== undefined
+  }
+
   async complete(outcome: Outcome, isUsedByBody: boolean): Promise<void> {
     for (let entry = this.#next(); entry; entry = this.#next()) {
       const { unit, options } = entry
@@ -150,13 +145,13 @@ export class RequestScope {
       const end = decideEnd(outcome, {
         commit: options.commit,
         matters: matters(unit),
-        hasOpenStream: unit.streams.count > 0,
+        hasOpenStream: Boolean(unit.streams?.count),
         isUsedByBody,
       })
       if (end === "close") await unit.close()
       else if (end === "commit in background") this.#goOn(entry, this.#commit(entry, unit, isUsedByBody))
       else if (end === "commit") await this.#commitOrFail(entry, unit, isUsedByBody)
-      else if (unit.streams.count > 0) this.#goOn(entry, this.#completeAfterStreams(unit, options))
+      else if (unit.streams?.count) this.#goOn(entry, this.#completeAfterStreams(unit, unit.streams, options))
     }
   }
 
@@ -171,23 +166,30 @@ export class RequestScope {
     for (const { unit } of this.#entries) if (unit && !unit.hasWritten) void unit.cancel()
   }
 
-  /** The body is flushed, or the connection is gone, and the action has ended: closes what is left. Never rejects. */
-  async finish(): Promise<void> {
-    if (this.#isFinished) return
+  /**
+   * The body is flushed, or the connection is gone, and the action has ended: closes what is left. Never rejects.
+   * @returns undefined where nothing is left
+   */
+  finish(): Promise<void> | undefined {
+    if (this.#isFinished) return undefined
     this.#isFinished = true
+    return this.#entries.every(isOver) ? undefined : this.#finishOpen()
+  }
+
+  async #finishOpen(): Promise<void> {
     let hasFailed = false
     for (const entry of this.#entries.toSorted((one, other) => activeMs(other) - activeMs(one))) {
       const { unit, options, outcome } = entry
       if (!unit) continue
       // Nobody is left to read them, and what waits for their end would wait for ever.
-      unit.streams.destroy()
+      unit.streams?.destroy()
       await entry.ending
       const isInVain = this.#isAbandoned && !unit.hasWritten
       const late = isInVain ? "close" : decideLate(outcome ?? "rollback", options.commit)
       if (late === "commit" && !unit.isClosed && !hasFailed) {
         await this.#committed(entry, unit, () => unit.complete()).catch((error: unknown) => {
           hasFailed = true
-          this.#context.report(error)
+          this.host.report(error)
         })
       }
       await unit.close()
@@ -215,20 +217,16 @@ export class RequestScope {
     maker: SessionOpener,
     options: ResolvedSessionOptions,
   ): Session | Promise<Session> {
-    const opened = maker.openWith(options, this.#context)
-    const fresh = { identifier, maker, options, outcome: undefined, ending: undefined, isLeaving: false }
+    const opened = maker.openWith(options, this.host)
+    const entry = new Entry(identifier, maker, options)
+    this.#entries.push(entry)
     if (!(opened instanceof Promise)) {
-      const unit = unitOf(opened)
-      this.#entries.push({ ...fresh, session: opened, unit })
-      if (this.#isAbandoned || this.#isFinished) void unit.close()
+      this.#opened(entry, opened)
       return opened
     }
     const session = opened.then(
       (started) => {
-        entry.unit = unitOf(started)
-        entry.session = started
-        // It came too late: the request failed, or its client left, while the DataSource was starting.
-        if (this.#isAbandoned || this.#isFinished || entry.outcome) void entry.unit.close()
+        this.#opened(entry, started)
         return started
       },
       (error: unknown) => {
@@ -236,9 +234,15 @@ export class RequestScope {
         throw error
       },
     )
-    const entry: Entry = { ...fresh, session, unit: undefined }
-    this.#entries.push(entry)
+    entry.session = session
     return session
+  }
+
+  #opened(entry: Entry, session: Session): void {
+    entry.session = session
+    entry.unit = unitOf(session)
+    // It came too late: the request failed, or its client left, while the DataSource was starting.
+    if (this.#isAbandoned || this.#isFinished || entry.outcome) void entry.unit.close()
   }
 
   async #closeAll(): Promise<void> {
@@ -251,7 +255,7 @@ export class RequestScope {
   }
 
   #goOn(entry: Entry, ending: Promise<void>): void {
-    entry.ending = ending.catch(this.#context.report)
+    entry.ending = ending.catch((error: unknown) => this.host.report(error))
   }
 
   async #commitOrFail(entry: Entry, unit: UnitOfWork, isUsedByBody: boolean): Promise<void> {
@@ -272,12 +276,13 @@ export class RequestScope {
       const before = this.#committedMakers
       throw before.length > 0 ? partialCommit(before, describeMaker(entry), error) : error
     }
-    if (isWork) this.#committedMakers.push(describeMaker(entry))
+    if (isWork) this.#committedMakers = [...this.#committedMakers, describeMaker(entry)]
   }
 
   /** Of the sessions that are to be ended, the one that was used first. */
   #next(): OpenEntry | undefined {
-    const open = this.#entries.filter((entry): entry is OpenEntry => entry.unit !== undefined && !entry.outcome)
+    if (this.#entries.length === 1) return isUnended(this.#entries[0]) ? this.#entries[0] : undefined
+    const open = this.#entries.filter(isUnended)
     if (open.length < 2) return open[0]
     return open.reduce((first, entry) => (activeMs(entry) > activeMs(first) ? entry : first))
   }
@@ -287,18 +292,35 @@ export class RequestScope {
     // A `save()` that was not awaited sends its first statement some promises later than the action returns.
     await nextTurn()
     // Where it was closed from outside over work that is now lost, this says so.
-    if (unit.isClosed) return unit.complete()
+    if (unit.isClosed) return unit.isUndone ? unit.complete() : undefined
+    if (!isUsedByBody && unit.tryComplete()) return
     if (isUsedByBody) return unit.commitIssued()
     entry.isLeaving = true
     await unit.complete()
   }
 
-  async #completeAfterStreams(unit: UnitOfWork, { commit }: ResolvedSessionOptions): Promise<void> {
-    await unit.streams.whenEnded()
+  async #completeAfterStreams(
+    unit: UnitOfWork,
+    streams: OpenStreams,
+    { commit }: ResolvedSessionOptions,
+  ): Promise<void> {
+    await streams.whenEnded()
     if (unit.isClosed || commit === "after-response") return
     if (commit === "manual" || (this.#isAbandoned && !unit.hasWritten)) await unit.close()
     else await unit.complete()
   }
+}
+
+const NONE: readonly string[] = []
+
+function isUnended(entry: Entry | undefined): entry is OpenEntry {
+  return entry?.unit !== undefined && !entry.outcome
+}
+
+/** Ends it where nothing is left of it to be ended but the turn of the event loop that it waits for. */
+function isOver({ unit, ending, outcome }: Entry): boolean {
+  if (unit === undefined || unit.isClosed) return true
+  return outcome === "commit" && ending !== undefined && unit.tryComplete()
 }
 
 function matters(unit: UnitOfWork): boolean {

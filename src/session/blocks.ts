@@ -1,16 +1,15 @@
 import type { IsolationLevel } from "../engine/connection"
 import { SessionStateError, TransactionAbortedError } from "../errors"
 import { Block, currentBlockWithin, runInBlock } from "./block"
-import { runHooks } from "./hooks"
+import { type ErrorSink, runHooks } from "./hooks"
 import type { StatementQueue } from "./statement-queue"
 import type { Transaction } from "./transaction"
 
 /** What the blocks of a session need of it. */
-export interface BlockHost {
-  readonly transaction: () => Transaction | undefined
+export interface BlockHost extends ErrorSink {
+  readonly transaction: Transaction | undefined
   /** @throws {SessionOptionsError} where the open transaction has another one */
-  readonly chooseIsolation: (isolation: IsolationLevel) => void
-  readonly report: (error: unknown) => void
+  chooseIsolation(isolation: IsolationLevel): void
 }
 
 /** The savepoints of one session: blocks run one after another, and one inside another nests. */
@@ -35,16 +34,24 @@ export class Blocks {
     return currentBlockWithin(own) ?? own
   }
 
+  /** @throws {SessionStateError} inside a block, which ends by itself */
+  assertOutside(block: Block, what: string): void {
+    if (this.innermost(block) === this.#root) return
+    throw new SessionStateError(
+      `${what} was called inside a transaction() block, which ends by itself: return from the block, or throw to undo it.`,
+    )
+  }
+
   /** Runs `fn` in a savepoint, which is undone when `fn` rejects. */
   async run<T>(outer: Block, isolation: IsolationLevel | undefined, fn: (block: Block) => Promise<T>): Promise<T> {
     const block = await this.open(outer, isolation)
-    const wasAborted = this.host.transaction()?.isAborted === true
+    const wasAborted = this.host.transaction?.isAborted === true
     let result: T
     try {
       result = await runInBlock(block, () => fn(block))
     } catch (error) {
       // The first error wins.
-      await this.rollback(block, wasAborted).catch(this.host.report)
+      await this.rollback(block, wasAborted).catch((failure: unknown) => this.host.report(failure))
       throw error
     }
     await this.release(block, wasAborted)
@@ -68,10 +75,10 @@ export class Blocks {
     try {
       await this.#queue.runLast(block, async () => {
         try {
-          await this.host.transaction()?.releaseSavepoint(block)
+          await this.host.transaction?.releaseSavepoint(block)
         } catch (error) {
           // The first error wins.
-          await this.#undo(block, wasAborted).catch(this.host.report)
+          await this.#undo(block, wasAborted).catch((failure: unknown) => this.host.report(failure))
           throw error
         }
         block.outcome = "released"
@@ -79,7 +86,7 @@ export class Blocks {
         this.#queue.top = block.parent ?? this.#root
       })
     } finally {
-      if (block.outcome !== "released") await runHooks(block.hooks.take("rollback"), this.host.report)
+      if (block.outcome !== "released") await runHooks(block.hooks.take("rollback"), this.host)
     }
   }
 
@@ -89,7 +96,7 @@ export class Blocks {
     try {
       await this.#queue.runLast(block, () => this.#undo(block, wasAborted))
     } finally {
-      await runHooks(block.hooks.take("rollback"), this.host.report)
+      await runHooks(block.hooks.take("rollback"), this.host)
     }
   }
 
@@ -104,7 +111,7 @@ export class Blocks {
 
   async #undo(block: Block, wasAborted: boolean): Promise<void> {
     try {
-      await this.host.transaction()?.rollbackToSavepoint(block, wasAborted)
+      await this.host.transaction?.rollbackToSavepoint(block, wasAborted)
     } finally {
       block.outcome = "rolled back"
       this.#queue.top = block.parent ?? this.#root

@@ -4,8 +4,9 @@ import { engineOf } from "../engine/engine"
 import { runManaged } from "./managed"
 import { assertSessionOptions, resolveSessionOptions, type SessionOptions } from "./options"
 import { Session } from "./session"
+import type { SessionContext } from "./session-context"
 import { reportAsWarning } from "./session-maker"
-import { type SessionContext, UnitOfWork } from "./unit-of-work"
+import { UnitOfWork } from "./unit-of-work"
 
 /**
  * Gives `fn` a session on a `DataSource` of the caller's and ends it: commits when `fn` resolves, rolls back when it rejects,
@@ -24,7 +25,7 @@ export async function contextSession<T>(
   const source = { dataSource, engine: engineOf(dataSource), start: async () => engineOf(dataSource) }
   const resolved = resolveSessionOptions(options)
   const tally = { committed: 0, rolledBack: 0, failed: 0, refused: 0 }
-  return runManaged(() => new Session(new UnitOfWork(source, resolved, CONTEXT, tally, () => undefined)), resolved, fn)
+  return runManaged(() => new Session(new UnitOfWork(source, resolved, CONTEXT, tally, undefined)), resolved, fn)
 }
 
 const CONTEXT: SessionContext = { asWriter: true, label: () => "contextSession()", report: reportAsWarning }

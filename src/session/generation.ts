@@ -2,11 +2,14 @@ import type { DataSource } from "typeorm"
 import type { Engine, PoolStats } from "../engine/connection"
 import { buildMetadata, initialize } from "../engine/data-source"
 import { closeEngine, engineOf } from "../engine/engine"
+import { LinkedList } from "../engine/linked-list"
 import type { EngineSource } from "./engine-source"
+import { watchGroup } from "./held-too-long"
 import type { ResolvedSessionOptions } from "./options"
 import { Session } from "./session"
+import type { SessionContext } from "./session-context"
 import type { Tally } from "./tally"
-import { type SessionContext, UnitOfWork } from "./unit-of-work"
+import { type UnitKeeper, UnitOfWork } from "./unit-of-work"
 
 /** What a maker's configuration gave: the `DataSource`, and whether it is the maker's to destroy. */
 export interface ConfiguredDataSource {
@@ -18,8 +21,8 @@ export interface ConfiguredDataSource {
  * One `DataSource` of a maker and the sessions made from it. `reset()` leaves it behind: its sessions finish on it, and with
  * the last of them it ends. It is prepared first (its metadata are built) and connected when the first session begins.
  */
-export class Generation {
-  readonly units = new Set<UnitOfWork>()
+export class Generation implements UnitKeeper {
+  readonly units = new LinkedList<UnitOfWork>()
   /** Resolves when sessions can be made; rejects where the configuration is at fault. */
   readonly preparing: Promise<void>
   #source: GenerationSource | undefined
@@ -74,10 +77,17 @@ export class Generation {
 
   /** Opens a session. The generation is prepared. */
   open(options: ResolvedSessionOptions, context: SessionContext): Session {
-    const unit = new UnitOfWork(this.#prepared(), options, context, this.tally, (closed) => this.#forget(closed))
+    const unit = new UnitOfWork(this.#prepared(), options, context, this.tally, this)
     const session = new Session(unit)
-    this.units.add(unit)
+    this.units.push(unit)
+    if (context.warnAfterMs !== undefined) watchGroup(this.units, context.warnAfterMs)
     return session
+  }
+
+  /** Called when a session has closed. */
+  forget(unit: UnitOfWork): void {
+    this.units.remove(unit)
+    if (this.units.size === 0 && this.#onDrained.length > 0) for (const drained of this.#onDrained.splice(0)) drained()
   }
 
   /**
@@ -88,7 +98,7 @@ export class Generation {
     this.#retiring ??= this.#end()
     if (timeoutMs === undefined) return this.#retiring
     const timer = setTimeout(() => {
-      for (const unit of this.units) void unit.cancel()
+      for (const unit of this.units.all()) void unit.cancel()
     }, timeoutMs)
     try {
       await this.#retiring
@@ -118,11 +128,6 @@ export class Generation {
     }
     if (this.units.size > 0) await new Promise<void>((resolve) => this.#onDrained.push(resolve))
     await this.#prepared().end(this.#isOwned)
-  }
-
-  #forget(unit: UnitOfWork): void {
-    this.units.delete(unit)
-    if (this.units.size === 0) for (const drained of this.#onDrained.splice(0)) drained()
   }
 }
 

@@ -1,38 +1,62 @@
 /** A function that runs once the transaction has ended; may be asynchronous. */
 export type Hook = () => unknown
 
-/** The hooks of one transaction or savepoint, in order of registration. */
+type Outcome = "commit" | "rollback"
+
+/** The hooks of one transaction or savepoint, in order of registration. Most have none, so nothing is made before the first. */
 export class Hooks {
-  readonly commit: Hook[] = []
-  readonly rollback: Hook[] = []
+  #commit: Hook[] | undefined
+  #rollback: Hook[] | undefined
+
+  get isEmpty(): boolean {
+    return this.#commit === undefined && this.#rollback === undefined
+  }
+
+  add(outcome: Outcome, hook: Hook): void {
+    if (outcome === "commit") this.#commit = append(this.#commit, [hook])
+    else this.#rollback = append(this.#rollback, [hook])
+  }
 
   /** Takes over the hooks of a released savepoint: they now end with this transaction. */
   adopt(inner: Hooks): void {
-    this.commit.push(...inner.commit)
-    this.rollback.push(...inner.rollback)
-    inner.clear()
+    this.#commit = append(this.#commit, inner.#commit)
+    this.#rollback = append(this.#rollback, inner.#rollback)
+    inner.#clear()
   }
 
   /** @returns the hooks of the outcome; none is left for a later transaction */
-  take(outcome: keyof Pick<Hooks, "commit" | "rollback">): Hook[] {
-    const taken = this[outcome].slice()
-    this.clear()
+  take(outcome: Outcome): readonly Hook[] {
+    const taken = (outcome === "commit" ? this.#commit : this.#rollback) ?? NONE
+    this.#clear()
     return taken
   }
 
-  clear(): void {
-    this.commit.length = 0
-    this.rollback.length = 0
+  #clear(): void {
+    this.#commit = undefined
+    this.#rollback = undefined
   }
 }
 
+const NONE: readonly Hook[] = []
+
+function append(hooks: Hook[] | undefined, more: Hook[] | undefined): Hook[] | undefined {
+  if (hooks === undefined || more === undefined) return hooks ?? more
+  hooks.push(...more)
+  return hooks
+}
+
+/** Takes errors that can be given to nobody. */
+export interface ErrorSink {
+  report(error: unknown): void
+}
+
 /** Runs hooks one after another. One that throws is reported and stops no other. */
-export async function runHooks(hooks: readonly Hook[], report: (error: unknown) => void): Promise<void> {
+export async function runHooks(hooks: readonly Hook[], sink: ErrorSink): Promise<void> {
   for (const hook of hooks) {
     try {
       await hook()
     } catch (error) {
-      report(error)
+      sink.report(error)
     }
   }
 }

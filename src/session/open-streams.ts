@@ -1,7 +1,7 @@
 /** The result streams of one session that have not ended; each occupies its connection. */
 export class OpenStreams {
   readonly #open = new Set<NodeJS.ReadableStream>()
-  #waiting: (() => void)[] = []
+  readonly #waiting: (() => void)[] = []
 
   get count(): number {
     return this.#open.size

@@ -17,9 +17,9 @@ import {
   type SessionOptions,
 } from "./options"
 import type { Session } from "./session"
+import type { SessionContext } from "./session-context"
 import type { SessionOpener } from "./session-opener"
 import type { Tally } from "./tally"
-import type { SessionContext } from "./unit-of-work"
 
 /** A URI, TypeORM's options, or a `DataSource` that was made elsewhere. */
 export type Database = string | DataSourceOptions | DataSource
@@ -247,7 +247,7 @@ export class SessionMaker implements SessionOpener {
     let active = 0
     let longestActiveMs = 0
     for (const { units } of generations) {
-      for (const unit of units) {
+      for (const unit of units.all()) {
         open++
         if (!unit.isActive) continue
         active++

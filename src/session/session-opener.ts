@@ -1,6 +1,6 @@
 import type { ResolvedSessionOptions, SessionOptions } from "./options"
 import type { Session } from "./session"
-import type { SessionContext } from "./unit-of-work"
+import type { SessionContext } from "./session-context"
 
 /** What a request, or a `run()`, needs of a maker; one is told from another by identity. */
 export interface SessionOpener {

@@ -34,7 +34,7 @@ export class SessionRecord {
   readonly #openedAt = performance.now()
 
   constructor(
-    private readonly label: () => string,
+    private readonly user: { label(): string },
     private readonly tally: Tally,
   ) {
     if (sessionOpened.hasSubscribers) sessionOpened.publish(Object.freeze(this.#session()))
@@ -75,7 +75,7 @@ export class SessionRecord {
   }
 
   #session(): SessionEvent {
-    return { sessionId: this.#sessionId, label: this.label() }
+    return { sessionId: this.#sessionId, label: this.user.label() }
   }
 
   #transaction({ id, startedAt, connectedAt }: RecordedTransaction): TransactionEvent {

@@ -8,11 +8,21 @@ import type { Hook } from "./hooks"
 import type { UnitOfWork } from "./unit-of-work"
 
 /**
+ * The unit of work behind a session, for those who end it: the request's scope and `run()`. No `WeakMap`: V8's scavenger takes
+ * the values of one for alive, so that every session would be moved to the old generation.
+ */
+export let unitOf: (session: Session) => UnitOfWork
+
+/**
  * A TypeORM `EntityManager` whose statements run in one transaction on one connection, both taken when the first statement
  * runs. Lifetime: one request, one `run()`, or from `open()` to `close()`; what was kept of it refuses afterwards.
  * @see SQLAlchemy 2.1 `Session`: same autobegin, and usable again after `commit()`; ours expires no loaded entities.
  */
 export class Session extends EntityManager {
+  static {
+    unitOf = (session) => session.#unit
+  }
+
   readonly #unit: UnitOfWork
   readonly #host: SessionRunnerHost
 
@@ -24,7 +34,6 @@ export class Session extends EntityManager {
     this.#unit = unit
     this.#host = host
     if (block === unit.root) unit.runner = this.queryRunner as QueryRunner
-    units.set(this, unit)
   }
 
   /** Whether a transaction is open: a statement has run since the last `commit()` or `rollback()`. */
@@ -108,13 +117,6 @@ export class Session extends EntityManager {
   }
 }
 
-const units = new WeakMap<Session, UnitOfWork>()
-
-/** The unit of work behind a session, for those who end it: the request's scope and `run()`. */
-export function unitOf(session: Session): UnitOfWork {
-  return units.get(session) as UnitOfWork
-}
-
 /** What the session's query runner asks of it; `queryRunner.startTransaction()` by hand opens a block that it also ends. */
 class SessionRunnerHost implements RunnerHost {
   constructor(
@@ -122,8 +124,8 @@ class SessionRunnerHost implements RunnerHost {
     public block: Block,
   ) {}
 
-  query(text: string, parameters: readonly unknown[] | undefined) {
-    return this.unit.query(this.block, text, parameters)
+  query(text: string, parameters: readonly unknown[] | undefined, isStructured: boolean) {
+    return this.unit.query(this.block, text, parameters, isStructured)
   }
 
   stream(text: string, parameters: readonly unknown[] | undefined) {

@@ -19,6 +19,14 @@ interface Task {
   readonly refuse: (reason: Error) => void
 }
 
+/** Makes the errors of steps that are refused because the session has ended. */
+export interface Refuser {
+  /** for a step that was waiting */
+  refuseWaiting(): Error
+  /** for one that came later */
+  refuseLate(): Error
+}
+
 /**
  * Runs a session's steps one after another, in the order they were asked for. A step belongs to a block and runs while that
  * block is the innermost one; the steps of outer blocks wait until it has ended.
@@ -28,8 +36,8 @@ export class StatementQueue {
   top: Block
   readonly #waiting: Task[] = []
   #isRunning = false
-  #refusal: (() => Error) | undefined
-  #onIdle: (() => void)[] = []
+  #refuser: Refuser | undefined
+  #onIdle: (() => void)[] | undefined
 
   constructor(root: Block) {
     this.top = root
@@ -39,7 +47,22 @@ export class StatementQueue {
     return !this.#isRunning && this.#waiting.length === 0
   }
 
-  /** @throws what `step` throws, or the reason of `refuse()` */
+  /**
+   * Begins a step at once, without a promise, where its turn has come; it ends with `leave()`.
+   * @returns false where it has to wait or is refused: `run()` sees to that
+   */
+  tryEnter(block: Block): boolean {
+    if (this.#isRunning || this.#waiting.length > 0 || this.#refuser || block.heir !== this.top) return false
+    this.#isRunning = true
+    return true
+  }
+
+  leave(): void {
+    this.#isRunning = false
+    this.#next()
+  }
+
+  /** @throws what `step` throws, or the error of the `Refuser` */
   run<T>(block: Block, step: () => Promise<T>): Promise<T> {
     return this.#enqueue(block, step, false)
   }
@@ -49,13 +72,10 @@ export class StatementQueue {
     return this.#enqueue(block, step, true)
   }
 
-  /**
-   * From now on every step is refused, those that wait included; the running one goes on.
-   * @param late makes the error for steps that come later
-   */
-  refuse(waiting: () => Error, late: () => Error): void {
-    this.#refusal = late
-    for (const task of this.#waiting.splice(0)) task.refuse(waiting())
+  /** From now on every step is refused, those that wait included; the running one goes on. */
+  refuse(refuser: Refuser): void {
+    this.#refuser = refuser
+    if (this.#waiting.length > 0) for (const task of this.#waiting.splice(0)) task.refuse(refuser.refuseWaiting())
   }
 
   /** Refuses the waiting steps of one block; it has been rolled back under them. */
@@ -82,6 +102,7 @@ export class StatementQueue {
   whenNotRunning(): Promise<void> {
     if (!this.#isRunning) return Promise.resolve()
     return new Promise((resolve) => {
+      this.#onIdle ??= []
       this.#onIdle.push(resolve)
     })
   }
@@ -93,7 +114,7 @@ export class StatementQueue {
       reentry.last = result.catch(() => undefined)
       return result
     }
-    if (this.#refusal) return Promise.reject(this.#refusal())
+    if (this.#refuser) return Promise.reject(this.#refuser.refuseLate())
     if (!this.#isRunning && this.#waiting.length === 0 && block.heir === this.top) return this.#start(step)
     return new Promise<T>((resolve, reject) => {
       const start = () => {
@@ -109,17 +130,15 @@ export class StatementQueue {
     try {
       return await step()
     } finally {
-      this.#isRunning = false
-      this.#next()
+      this.leave()
     }
   }
 
   #next(): void {
-    const index = this.#waiting.findIndex((task) => task.block.heir === this.top)
-    if (index >= 0) {
-      const [task] = this.#waiting.splice(index, 1)
-      task?.start()
+    if (this.#waiting.length > 0) {
+      const index = this.#waiting.findIndex((task) => task.block.heir === this.top)
+      if (index >= 0) this.#waiting.splice(index, 1)[0]?.start()
     }
-    if (!this.#isRunning && this.#onIdle.length > 0) for (const resolve of this.#onIdle.splice(0)) resolve()
+    if (!this.#isRunning && this.#onIdle) for (const resolve of this.#onIdle.splice(0)) resolve()
   }
 }

@@ -1,13 +1,21 @@
 import { QueryFailedError, type QueryResult } from "typeorm"
 import type { AcquireRequest, BeginOptions, Connection } from "../engine/connection"
-import { DatabaseUnavailableError, SessionError, TransactionAbortedError } from "../errors"
+import { isRollbackTo } from "../engine/statement"
+import { SessionError, type TransactionAbortedError } from "../errors"
 import type { Block } from "./block"
 import type { EngineSource } from "./engine-source"
+import type { ErrorSink } from "./hooks"
 import type { QueryEvents } from "./query-events"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
+import { abortedError, outcomeUnknown } from "./transaction-errors"
 
-/** `ROLLBACK TO SAVEPOINT` written by hand is the one statement that an aborted transaction still takes. */
-const ROLLBACK_TO = /^\s*rollback\s+(work\s+|transaction\s+)?to\b/i
+/** The session that it belongs to. */
+export interface TransactionOwner extends ErrorSink {
+  /** Called where it got no connection and is over before it began. */
+  forgetTransaction(transaction: Transaction): void
+}
+
+const NO_PREFIX: readonly string[] = []
 
 /**
  * One transaction, from its begin to its end, on one connection. The begin is sent with the first statement.
@@ -20,7 +28,7 @@ export class Transaction implements RecordedTransaction {
   /** whether any statement may have changed something */
   wrote = false
   #connection: Connection | undefined
-  #unsentBegin: readonly string[] = []
+  #unsentBegin = NO_PREFIX
   #firstFailure: { readonly error: unknown } | undefined
   #isLost = false
   #isBegunRecorded = false
@@ -34,7 +42,7 @@ export class Transaction implements RecordedTransaction {
     private readonly options: BeginOptions,
     private readonly request: AcquireRequest,
     private readonly record: SessionRecord,
-    private readonly report: (error: unknown) => void,
+    private readonly owner: TransactionOwner,
   ) {}
 
   get isOpen(): boolean {
@@ -53,17 +61,22 @@ export class Transaction implements RecordedTransaction {
    */
   async connect(): Promise<Connection> {
     if (this.#connection) return this.#connection
-    const engine = this.source.engine ?? (await this.source.start())
-    engine.validate(this.options)
-    this.#connection = await engine.acquire(this.request)
-    this.connectedAt = performance.now()
-    this.#unsentBegin = engine.begin(this.options)
-    return this.#connection
+    try {
+      const engine = this.source.engine ?? (await this.source.start())
+      engine.validate(this.options)
+      this.#connection = await engine.acquire(this.request)
+      this.connectedAt = performance.now()
+      this.#unsentBegin = engine.begin(this.options)
+      return this.#connection
+    } catch (error) {
+      this.owner.forgetTransaction(this)
+      throw error
+    }
   }
 
   /** Gives up waiting for a connection; nothing to do where it has one. */
   cancelConnect(reason: Error): void {
-    this.request.cancel?.(reason)
+    this.request.wait?.cancel(reason)
   }
 
   /**
@@ -76,22 +89,22 @@ export class Transaction implements RecordedTransaction {
     parameters: readonly unknown[] | undefined,
     blocks: readonly Block[],
   ): Promise<QueryResult> {
-    if (this.#isLost || (this.#firstFailure && !ROLLBACK_TO.test(text))) throw this.abortedError("This statement")
-    let connection = await this.connect()
+    if (this.#isLost || (this.#firstFailure && !isRollbackTo(text))) throw this.abortedError("This statement")
+    let connection = this.#connection ?? (await this.connect())
     for (let staleConnections = 0; ; ) {
-      if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
-      const isDeferred =
-        this.#unsentBegin.length > 0 && this.source.engine?.isDeferrableRead(this.options, text) === true
-      if (isDeferred) this.#recordBegun()
-      else await this.#announceBegin()
+      const isDeferred = this.#isDeferrable(text)
+      if (!isDeferred) {
+        if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
+        if (!this.#isAnnounced) await this.#announceBegin()
+      }
       const prefix = isDeferred ? NO_PREFIX : this.#prefix(blocks)
-      const send = () => connection.execute(text, parameters, prefix)
       try {
-        const result = await this.events.traced(text, parameters, prefix, send)
-        if (!isDeferred) await this.#sent(blocks)
+        const result = await this.events.execute(connection, text, parameters, prefix)
+        if (prefix.length > 0) await this.#sent(blocks)
         if (this.#firstFailure && connection.isAborted !== true) this.#firstFailure = undefined
         return result
       } catch (error) {
+        this.events.logError(error, text, parameters)
         // Dead before it had answered the begin: a stale pooled connection. Nothing has run, so another one may try.
         const isStale = !connection.isAlive && !connection.hasBegun && this.#unsentBegin.length > 0
         if (isStale && staleConnections++ < (this.source.engine?.stats().max ?? 0)) {
@@ -101,7 +114,7 @@ export class Transaction implements RecordedTransaction {
           continue
         }
         // The first error wins.
-        if (connection.hasBegun) await this.#sent(blocks).catch(this.report)
+        if (connection.hasBegun) await this.#sent(blocks).catch((late: unknown) => this.owner.report(late))
         throw this.#fail(text, parameters, error)
       }
     }
@@ -159,12 +172,8 @@ export class Transaction implements RecordedTransaction {
     }
     const connection = this.#connection
     if (connection === undefined) return
-    if (this.#unsentBegin.length > 0) {
-      await this.#cancelling
-      this.#release(false)
-      this.record.committed(this)
-      return
-    }
+    await this.#cancelling
+    if (this.tryCommit()) return
     await this.#beforeCommit()
     let isCommitted: boolean
     try {
@@ -190,8 +199,16 @@ export class Transaction implements RecordedTransaction {
     this.record.committed(this)
   }
 
+  /** Ends at once a transaction of which the server knows nothing. @returns false for any other: `commit()` ends it */
+  tryCommit(): boolean {
+    if (this.#unsentBegin.length === 0 || this.#firstFailure || this.#isLost) return false
+    this.#release(false)
+    this.record.committed(this)
+    return true
+  }
+
   /** Tells TypeORM's subscribers how it ended; for after the session has let go of it, so that they can use the session. */
-  readonly announceEnd = async (): Promise<void> => {
+  async announceEnd(): Promise<void> {
     if (this.#hasEnded) await this.events.broadcast(`AfterTransaction${this.#hasEnded}`)
   }
 
@@ -209,7 +226,7 @@ export class Transaction implements RecordedTransaction {
     // Else it might hit a statement of whoever has the connection next.
     await this.#cancelling
     if (connection === undefined || this.#unsentBegin.length > 0) return this.#release(false)
-    await this.events.broadcast("BeforeTransactionRollback").catch(this.report)
+    await this.events.broadcast("BeforeTransactionRollback").catch((error: unknown) => this.owner.report(error))
     this.events.log("ROLLBACK")
     this.#release(!connection.isAlive || !(await this.#clean(connection)))
     this.#hasEnded = "Rollback"
@@ -219,7 +236,7 @@ export class Transaction implements RecordedTransaction {
   async cancel(): Promise<void> {
     const connection = this.#connection
     this.#cancelling ??= connection?.cancel().catch((error: unknown) => {
-      this.report(error)
+      this.owner.report(error)
       // The server is out of reach: without this the session would wait for a statement that may never end.
       connection.release(true)
     })
@@ -227,14 +244,7 @@ export class Transaction implements RecordedTransaction {
   }
 
   abortedError(what: string): TransactionAbortedError {
-    const cause = this.#firstFailure?.error
-    const reason = this.#isLost ? "its connection was lost" : "an earlier statement in it failed"
-    return new TransactionAbortedError(
-      `${what} was refused: the transaction is aborted, because ${reason}, and nothing of it is kept. ` +
-        "Let the error through, call rollback() before going on, or put what may fail into db.transaction(...), " +
-        "which is a savepoint.",
-      { cause },
-    )
+    return abortedError(what, this.#isLost, this.#firstFailure?.error)
   }
 
   /** Sends the begin and the savepoints with a statement that does nothing; a stale connection is replaced on the way. */
@@ -245,6 +255,7 @@ export class Transaction implements RecordedTransaction {
   }
 
   #prefix(blocks: readonly Block[]): readonly string[] {
+    if (blocks.length === 0) return this.#unsentBegin
     const unsent = blocks.filter((block) => !block.isSent)
     if (unsent.length === 0) return this.#unsentBegin
     return [...this.#unsentBegin, ...unsent.map((block) => `SAVEPOINT ${block.name}`)]
@@ -256,19 +267,25 @@ export class Transaction implements RecordedTransaction {
     this.#isBegunRecorded = true
   }
 
+  #isDeferrable(text: string): boolean {
+    if (this.#unsentBegin.length === 0 || !this.options.deferBegin) return false
+    if (this.source.engine?.isDeferrableRead(this.options, text) !== true) return false
+    this.#recordBegun()
+    return true
+  }
+
   async #sent(blocks: readonly Block[]): Promise<void> {
     for (const block of blocks) block.isSent = true
     if (this.#unsentBegin.length === 0) return
-    this.#unsentBegin = []
+    this.#unsentBegin = NO_PREFIX
     this.#recordBegun()
-    await this.events.broadcast("AfterTransactionStart")
+    if (this.events.isHeard) await this.events.broadcast("AfterTransactionStart")
   }
 
   /** Once; what a subscriber sends then begins the transaction. */
   async #announceBegin(): Promise<void> {
-    if (this.#isAnnounced) return
     this.#isAnnounced = true
-    await this.events.broadcast("BeforeTransactionStart")
+    if (this.events.isHeard) await this.events.broadcast("BeforeTransactionStart")
   }
 
   /** A subscriber that fails here forbids the commit. */
@@ -302,8 +319,9 @@ export class Transaction implements RecordedTransaction {
   async #control(text: string): Promise<void> {
     const connection = await this.connect()
     try {
-      await this.events.traced(text, undefined, [], () => connection.execute(text, undefined, []))
+      await this.events.execute(connection, text, undefined, NO_PREFIX)
     } catch (error) {
+      this.events.logError(error, text)
       throw this.#fail(text, undefined, error)
     }
   }
@@ -313,7 +331,7 @@ export class Transaction implements RecordedTransaction {
       await connection.rollback()
       return true
     } catch (error) {
-      this.report(error)
+      this.owner.report(error)
       return false
     }
   }
@@ -323,21 +341,4 @@ export class Transaction implements RecordedTransaction {
     this.#connection = undefined
     connection?.release(isBroken)
   }
-}
-
-const NO_PREFIX: readonly string[] = []
-
-function outcomeUnknown(cause: unknown): DatabaseUnavailableError {
-  return new DatabaseUnavailableError(
-    "The connection was lost while COMMIT was under way: whether the transaction was committed is not known. " +
-      "Before the request is tried again, look whether its work is there.",
-    { cause },
-  )
-}
-
-export function undoneError(): TransactionAbortedError {
-  return new TransactionAbortedError(
-    "The session was closed from outside before its work was done, and what it had written is rolled back: its " +
-      "SessionMaker was closed and did not wait longer. Give maker.close() a longer timeoutMs, or make the work shorter.",
-  )
 }

@@ -1,34 +1,28 @@
-import { setImmediate as nextTurn } from "node:timers/promises"
-import type { QueryResult, QueryRunner } from "typeorm"
-import type { BeginOptions, ConnectionOwner, IsolationLevel } from "../engine/connection"
-import { SessionClosedError, SessionOptionsError, SessionStateError } from "../errors"
+import type { QueryRunner } from "typeorm"
+import type { ConnectionOwner, IsolationLevel } from "../engine/connection"
+import type { Linked } from "../engine/linked-list"
+import type { SessionClosedError } from "../errors"
 import { Block, levels } from "./block"
-import { Blocks } from "./blocks"
+import { type BlockHost, Blocks } from "./blocks"
 import { closedError } from "./closed-error"
 import type { EngineSource } from "./engine-source"
-import { stopWatching, type Watched, watchTransaction } from "./held-too-long"
+import type { Watched } from "./held-too-long"
 import { type Hook, runHooks } from "./hooks"
+import { NextBegin } from "./next-begin"
 import { OpenStreams } from "./open-streams"
 import type { ResolvedSessionOptions } from "./options"
 import { QueryEvents } from "./query-events"
+import type { SessionContext } from "./session-context"
 import { SessionRecord } from "./session-record"
-import { StatementQueue } from "./statement-queue"
+import { type Refuser, StatementQueue } from "./statement-queue"
 import type { Tally } from "./tally"
-import { Transaction, undoneError } from "./transaction"
+import { Transaction, type TransactionOwner } from "./transaction"
+import { undoneError } from "./transaction-errors"
+import { nextTurn } from "./turn"
 
-/** What a session is told of its surroundings. */
-export interface SessionContext {
-  /** SQLite: whether it takes the write lock when it begins */
-  readonly asWriter: boolean
-  /** who uses it, such as "GET /users/:userId" */
-  readonly label: () => string
-  /** takes errors that can be given to nobody: failing hooks, failing rollbacks */
-  readonly report: (error: unknown) => void
-  /** takes the errors of statements that came after the end; they reject as well */
-  readonly reportLate?: (error: SessionClosedError) => void
-  readonly variables?: (() => Readonly<Record<string, string>> | undefined) | undefined
-  /** ms after which a transaction that is still open is reported once; default never */
-  readonly warnAfterMs?: number | undefined
+/** Whoever keeps account of the sessions that have not ended. */
+export interface UnitKeeper {
+  forget(unit: UnitOfWork): void
 }
 
 /**
@@ -42,43 +36,39 @@ export interface SessionContext {
  *
  * Borrowed from SQLAlchemy 2.1 `Session`: autobegin, and a session that goes on after `commit()`. Ours expires no entities.
  */
-export class UnitOfWork implements ConnectionOwner {
+export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, TransactionOwner, Watched {
   readonly root = new Block(undefined, "")
   readonly blocks: Blocks
   /** whether it has committed anything yet */
   hasCommitted = false
   /** of the session itself; set by whoever makes both */
   runner!: QueryRunner
-  readonly streams = new OpenStreams()
-  readonly #queue = new StatementQueue(this.root)
-  #transaction: Transaction | undefined
-  readonly #ownIsolation: IsolationLevel | undefined
-  /** of the present transaction, or else of the next one */
-  #isolation: IsolationLevel | undefined
+  readonly queue = new StatementQueue(this.root)
+  previous: this | undefined = undefined
+  following: this | undefined = undefined
+  isReported = false
+  /** undefined where there was none */
+  streams: OpenStreams | undefined
+  transaction: Transaction | undefined
+  /** whether it was closed from outside over work that is now lost */
+  isUndone = false
   #closing: Promise<void> | undefined
   #isCancelled = false
-  #isUndone = false
-  #watched: Watched | undefined
   readonly #record: SessionRecord
   readonly #events: QueryEvents
+  readonly #begin: NextBegin
 
   constructor(
     readonly source: EngineSource,
     readonly options: ResolvedSessionOptions,
     private readonly context: SessionContext,
     tally: Tally,
-    private readonly onClosed: (unit: UnitOfWork) => void,
+    private readonly keeper: UnitKeeper | undefined,
   ) {
-    this.#events = new QueryEvents(source.dataSource, () => this.runner, this.#queue)
-    this.#record = new SessionRecord(context.label, tally)
-    this.blocks = new Blocks(this.#queue, {
-      transaction: () => this.#transaction,
-      chooseIsolation: (isolation) => this.#chooseIsolation(isolation),
-      report: context.report,
-    })
-    this.#ownIsolation =
-      options.isolation ?? (source.dataSource.options as { isolationLevel?: IsolationLevel }).isolationLevel
-    this.#isolation = this.#ownIsolation
+    this.#events = new QueryEvents(source.dataSource, this)
+    this.#record = new SessionRecord(context, tally)
+    this.blocks = new Blocks(this.queue, this)
+    this.#begin = new NextBegin(source.dataSource, options, context)
   }
 
   get isClosed(): boolean {
@@ -87,47 +77,71 @@ export class UnitOfWork implements ConnectionOwner {
 
   /** Whether a transaction is open, or waits for its connection. */
   get isActive(): boolean {
-    return this.#transaction !== undefined
+    return this.transaction !== undefined
   }
 
   get isInTransaction(): boolean {
-    return this.#transaction?.isOpen === true
+    return this.transaction?.isOpen === true
   }
 
   /** Whether the open transaction may have changed something; a `SERIALIZABLE` one can fail at its commit all the same. */
   get hasWritten(): boolean {
-    const transaction = this.#transaction
-    return (
-      transaction !== undefined && (transaction.wrote || transaction.isAborted || this.#isolation === "SERIALIZABLE")
-    )
+    const transaction = this.transaction
+    return transaction !== undefined && (transaction.wrote || transaction.isAborted || this.#begin.isSerializable)
   }
 
   /** Whether nothing runs or waits: all that was issued has been answered. */
   get isQuiet(): boolean {
-    return this.#queue.isIdle && this.#queue.top === this.root
+    return this.queue.isIdle && this.queue.top === this.root
   }
 
   /** ms since the open transaction began; 0 where none is open */
   get activeMs(): number {
-    return this.#transaction ? performance.now() - this.#transaction.startedAt : 0
+    return this.transaction ? performance.now() - this.transaction.startedAt : 0
+  }
+
+  get warnAfterMs(): number {
+    return this.context.warnAfterMs ?? Number.POSITIVE_INFINITY
+  }
+
+  label(): string {
+    return this.context.label()
+  }
+
+  report(error: unknown): void {
+    this.context.report(error)
   }
 
   describe(): string {
     return this.isActive ? `${this.context.label()} (for ${Math.round(this.activeMs)} ms)` : this.context.label()
   }
 
-  query(block: Block, text: string, parameters: readonly unknown[] | undefined): Promise<QueryResult> {
+  /** @param isStructured whether the whole `QueryResult` is wanted, and not the driver's rows */
+  async query(
+    block: Block,
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    isStructured: boolean,
+  ): Promise<unknown> {
     const innermost = this.blocks.innermost(block)
-    if (innermost instanceof Error) return Promise.reject(innermost)
-    return this.#queue.run(innermost, () =>
-      this.#begun((transaction) => transaction.execute(text, parameters, levels(innermost))),
-    )
+    if (innermost instanceof Error) throw innermost
+    const execute = () => this.#opened().execute(text, parameters, levels(innermost))
+    if (!this.queue.tryEnter(innermost)) {
+      const late = await this.queue.run(innermost, async () => execute())
+      return isStructured ? late : late.raw
+    }
+    try {
+      const result = await execute()
+      return isStructured ? result : result.raw
+    } finally {
+      this.queue.leave()
+    }
   }
 
   client(block: Block): Promise<unknown> {
     const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) return Promise.reject(innermost)
-    return this.#queue.run(innermost, () => this.#begun((transaction) => transaction.client(levels(innermost))))
+    return this.queue.run(innermost, async () => this.#opened().client(levels(innermost)))
   }
 
   /** The queue goes on when the stream has ended: until then its cursor occupies the connection. */
@@ -136,12 +150,13 @@ export class UnitOfWork implements ConnectionOwner {
     if (innermost instanceof Error) return Promise.reject(innermost)
     return new Promise((resolve, reject) => {
       const step = async () => {
-        const stream = await this.#begun((transaction) => transaction.stream(text, parameters, levels(innermost)))
+        const stream = await this.#opened().stream(text, parameters, levels(innermost))
+        this.streams ??= new OpenStreams()
         const ended = this.streams.follow(stream)
         resolve(stream)
         await ended
       }
-      this.#queue.run(innermost, step).catch(reject)
+      this.queue.run(innermost, step).catch(reject)
     })
   }
 
@@ -150,23 +165,23 @@ export class UnitOfWork implements ConnectionOwner {
    * @throws {SessionStateError} inside a `transaction()` block; state unchanged
    */
   async commit(block: Block): Promise<void> {
-    this.#refuseInBlock(block, "commit()")
-    await this.#ended(await this.#queue.run(this.root, () => this.#commitOpen()))
+    this.blocks.assertOutside(block, "commit()")
+    await this.#ended(await this.queue.run(this.root, () => this.#commitOpen()))
   }
 
   /** State: active -> idle. Does nothing where no transaction is open, or the session is closed. */
   async rollback(block: Block): Promise<void> {
     if (this.isClosed) return
-    this.#refuseInBlock(block, "rollback()")
-    const hooks = await this.#queue.run(this.root, () => this.#rollbackOpen())
-    await runHooks(hooks, this.context.report)
+    this.blocks.assertOutside(block, "rollback()")
+    const hooks = await this.queue.run(this.root, () => this.#rollbackOpen())
+    await runHooks(hooks, this)
   }
 
   addHook(block: Block, outcome: "commit" | "rollback", hook: Hook): void {
     if (this.isClosed) throw this.#closedError(`after${outcome === "commit" ? "Commit" : "Rollback"}()`)
     const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) throw innermost
-    innermost.hooks[outcome].push(hook)
+    innermost.hooks.add(outcome, hook)
   }
 
   /**
@@ -175,20 +190,38 @@ export class UnitOfWork implements ConnectionOwner {
    */
   async complete(): Promise<void> {
     await this.#closing
-    if (this.#isUndone) throw undoneError()
+    if (this.isUndone) throw undoneError()
     if (this.isClosed) return
     try {
       await this.#drain()
-      const end = await this.#queue.run(this.root, () => {
+      const end = await this.queue.run(this.root, () => {
         // Sealed from here: what a forgotten promise sends during the COMMIT must not begin a transaction of its own.
-        this.#refuse()
+        this.queue.refuse(this)
         return this.#commitOpen()
       })
       await this.#ended(end)
-      await runHooks(this.root.hooks.take("commit"), this.context.report)
+      await runHooks(this.root.hooks.take("commit"), this)
     } finally {
       await this.close()
     }
+  }
+
+  /**
+   * As `complete()`, at once, where nothing runs and the server knows of no transaction: of an unused session, or one whose
+   * reads needed no begin.
+   * @returns false where nothing was done and `complete()` is needed
+   */
+  tryComplete(): boolean {
+    if (this.isClosed || !this.isQuiet || !this.root.hooks.isEmpty) return false
+    if (this.transaction) {
+      if (!this.transaction.tryCommit()) return false
+      this.hasCommitted = true
+      this.#endTransaction()
+    }
+    this.queue.refuse(this)
+    this.#closing = Promise.resolve()
+    this.#closed()
+    return true
   }
 
   /** Waits for what was issued before and commits; the session goes on. @throws what `commit()` throws */
@@ -206,22 +239,26 @@ export class UnitOfWork implements ConnectionOwner {
   /** Closes, and asks the database to stop the statement that runs. */
   async cancel(): Promise<void> {
     this.#isCancelled = true
-    this.#isUndone ||= this.hasWritten
-    const transaction = this.#transaction
+    this.isUndone ||= this.hasWritten
+    const transaction = this.transaction
     const closed = this.close()
-    if (!this.#queue.isIdle) await transaction?.cancel()
+    if (!this.queue.isIdle) await transaction?.cancel()
     await closed
   }
 
   async #close(): Promise<void> {
-    this.#refuse()
-    this.#transaction?.cancelConnect(this.#closedError("Waiting for a connection"))
-    this.streams.destroy()
-    await this.#queue.whenNotRunning()
+    this.queue.refuse(this)
+    this.transaction?.cancelConnect(this.#closedError("Waiting for a connection"))
+    this.streams?.destroy()
+    await this.queue.whenNotRunning()
     const hooks = await this.#rollbackOpen()
-    this.onClosed(this)
+    this.#closed()
+    await runHooks([...hooks, ...this.root.hooks.take("rollback")], this)
+  }
+
+  #closed(): void {
+    this.keeper?.forget(this)
     this.#record.closed()
-    await runHooks([...hooks, ...this.root.hooks.take("rollback")], this.context.report)
   }
 
   /**
@@ -230,117 +267,81 @@ export class UnitOfWork implements ConnectionOwner {
    */
   async #drain(): Promise<void> {
     while (!this.isQuiet) {
-      if (this.#queue.isIdle) this.blocks.refuseByHand()
-      await this.#queue.run(this.root, async () => undefined)
+      if (this.queue.isIdle) this.blocks.refuseByHand()
+      await this.queue.run(this.root, async () => undefined)
       await nextTurn()
     }
   }
 
-  async #begun<T>(work: (transaction: Transaction) => Promise<T>): Promise<T> {
-    this.#transaction ??= this.#newTransaction()
-    const transaction = this.#transaction
-    try {
-      return await work(transaction)
-    } catch (error) {
-      // No connection: nothing has begun, and the next statement may try again.
-      if (!transaction.isOpen && this.#transaction === transaction) this.#endTransaction()
-      throw error
-    }
+  /** No connection was to be had: nothing has begun, and the next statement may try again. */
+  forgetTransaction(transaction: Transaction): void {
+    if (this.transaction === transaction) this.#endTransaction()
   }
 
-  #newTransaction(): Transaction {
-    const { acquireTimeoutMs, readOnly } = this.options
-    const request = { owner: this, timeoutMs: acquireTimeoutMs, onReplica: readOnly, asWriter: this.#asWriter }
-    const { report } = this.context
-    const transaction = new Transaction(this.source, this.#events, this.#beginOptions(), request, this.#record, report)
-    this.#watch(transaction.startedAt)
-    return transaction
-  }
-
-  #watch(startedAt: number): void {
-    const { warnAfterMs, label, report } = this.context
-    if (warnAfterMs === undefined) return
-    this.#watched = { startedAt, warnAfterMs, label, unit: this, report }
-    watchTransaction(this.#watched)
+  #opened(): Transaction {
+    if (this.transaction) return this.transaction
+    const [options, request] = [this.#begin.options(), this.#begin.request(this)]
+    this.transaction = new Transaction(this.source, this.#events, options, request, this.#record, this)
+    this.isReported = false
+    return this.transaction
   }
 
   #endTransaction(): void {
-    this.#transaction = undefined
-    this.#isolation = this.#ownIsolation
-    if (this.#watched) stopWatching(this.#watched)
-  }
-
-  get #asWriter(): boolean {
-    return this.context.asWriter && !this.options.readOnly
-  }
-
-  #beginOptions(): BeginOptions {
-    const { readOnly, timeoutMs, deferBegin } = this.options
-    const variables = this.context.variables?.()
-    return { isolation: this.#isolation, readOnly, timeoutMs, asWriter: this.#asWriter, variables, deferBegin }
+    this.transaction = undefined
+    this.#begin.forgetChoice()
   }
 
   /** Hooks run after the step and not in it, so that they can use the session. */
   async #commitOpen(): Promise<TransactionEnd> {
-    const transaction = this.#transaction
+    const transaction = this.transaction
     if (transaction === undefined) return { hooks: [] }
     try {
       await transaction.commit()
       this.hasCommitted = true
-      return { hooks: [transaction.announceEnd, ...this.root.hooks.take("commit")] }
+      return { hooks: this.#endHooks(transaction, "commit") }
     } catch (error) {
-      return { hooks: [transaction.announceEnd, ...this.root.hooks.take("rollback")], failure: { error } }
+      return { hooks: this.#endHooks(transaction, "rollback"), failure: { error } }
     } finally {
       this.#endTransaction()
     }
   }
 
   async #ended({ hooks, failure }: TransactionEnd): Promise<void> {
-    await runHooks(hooks, this.context.report)
+    await runHooks(hooks, this)
     if (failure) throw failure.error
   }
 
   async #rollbackOpen(): Promise<Hook[]> {
-    const transaction = this.#transaction
+    const transaction = this.transaction
     if (transaction === undefined) return []
     await transaction.rollback()
     this.#endTransaction()
-    return [transaction.announceEnd, ...this.root.hooks.take("rollback")]
+    return this.#endHooks(transaction, "rollback")
   }
 
-  #refuseInBlock(block: Block, what: string): void {
-    if (this.blocks.innermost(block) === this.root) return
-    throw new SessionStateError(
-      `${what} was called inside a transaction() block, which ends by itself: return from the block, or throw to undo it.`,
-    )
+  #endHooks(transaction: Transaction, outcome: "commit" | "rollback"): Hook[] {
+    return [() => transaction.announceEnd(), ...this.root.hooks.take(outcome)]
   }
 
-  /** The first thing in a session may still choose its isolation; after that it is what it is. */
-  #chooseIsolation(isolation: IsolationLevel): void {
-    if (isolation === this.#isolation) return
-    if (this.isActive) {
-      throw new SessionOptionsError(
-        `transaction("${isolation}") cannot change the isolation of the transaction that it is part of: ` +
-          `ask for it with @Session({ isolation: "${isolation}" }).`,
-      )
-    }
-    this.#isolation = isolation
+  chooseIsolation(isolation: IsolationLevel): void {
+    this.#begin.chooseIsolation(isolation, this.isActive)
+  }
+
+  refuseWaiting(): Error {
+    return this.#closedError("A statement")
   }
 
   /** Whoever issues a statement after the end may have forgotten to await it, so that nobody sees the rejection. */
-  #refuse(): void {
-    this.#queue.refuse(
-      () => this.#closedError("A statement"),
-      () => {
-        const error = this.#closedError("A statement")
-        this.#record.refused()
-        if (!this.#isCancelled) this.context.reportLate?.(error)
-        return error
-      },
-    )
+  refuseLate(): Error {
+    const error = this.#closedError("A statement")
+    this.#record.refused()
+    if (!this.#isCancelled) this.context.reportLate?.(error)
+    return error
   }
 
-  #closedError = (what: string): SessionClosedError => closedError(what, this.context.label())
+  #closedError(what: string): SessionClosedError {
+    return closedError(what, this.context.label())
+  }
 }
 
 interface TransactionEnd {

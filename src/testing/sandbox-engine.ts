@@ -27,7 +27,13 @@ export class SandboxEngine implements Engine {
 
   static async start(real: Engine): Promise<SandboxEngine> {
     const owner: ConnectionOwner = { describe: () => "sandbox()" }
-    const connection = await real.acquire({ owner, timeoutMs: TIMEOUT_MS, onReplica: false, asWriter: true })
+    const connection = await real.acquire({
+      owner,
+      timeoutMs: TIMEOUT_MS,
+      onReplica: false,
+      asWriter: true,
+      wait: undefined,
+    })
     const sandbox = new SandboxEngine(real, connection)
     try {
       await connection.execute("SELECT 1", [], real.begin(OUTER))

@@ -63,7 +63,7 @@ async function start(maker: SessionMaker): Promise<() => Promise<readonly string
   const engine = await SandboxEngine.start(generation.engine)
   const restore = generation.replaceEngine(engine)
   // A session that was there before the spec need not end with it.
-  const before = new Set(generation.units)
+  const before = new Set(generation.units.all())
   return async () => {
     const outlived = await openAfterwards(generation, before)
     const names = outlived.map((unit) => unit.describe())
@@ -77,7 +77,7 @@ async function start(maker: SessionMaker): Promise<() => Promise<readonly string
 async function openAfterwards(generation: Generation, before: ReadonlySet<UnitOfWork>): Promise<UnitOfWork[]> {
   const startedAt = performance.now()
   for (;;) {
-    const open = [...generation.units].filter((unit) => !before.has(unit))
+    const open = generation.units.all().filter((unit) => !before.has(unit))
     const waitedMs = performance.now() - startedAt
     if (open.length === 0 || waitedMs > LEAVE_TIMEOUT_MS) return open
     await (waitedMs < SPIN_MS ? nextTurn() : sleep(LOOK_AGAIN_MS))

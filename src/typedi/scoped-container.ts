@@ -71,7 +71,7 @@ export class ScopedContainer extends ContainerInstance {
 
   #destroyAtEnd(value: unknown): void {
     if (!isDestroyable(value) || this.#destroyable.has(value)) return
-    if (this.#destroyable.size === 0) whenRequestEnds(this.ctx, () => this.#destroyAll())
+    if (this.#destroyable.size === 0) whenRequestEnds(this.ctx, { end: () => this.#destroyAll() })
     this.#destroyable.add(value)
   }
 

@@ -1,0 +1,27 @@
+import { DatabaseUnavailableError, TransactionAbortedError } from "../errors"
+
+/** @param cause the error of the statement that failed first */
+export function abortedError(what: string, isLost: boolean, cause: unknown): TransactionAbortedError {
+  const reason = isLost ? "its connection was lost" : "an earlier statement in it failed"
+  return new TransactionAbortedError(
+    `${what} was refused: the transaction is aborted, because ${reason}, and nothing of it is kept. ` +
+      "Let the error through, call rollback() before going on, or put what may fail into db.transaction(...), " +
+      "which is a savepoint.",
+    { cause },
+  )
+}
+
+export function outcomeUnknown(cause: unknown): DatabaseUnavailableError {
+  return new DatabaseUnavailableError(
+    "The connection was lost while COMMIT was under way: whether the transaction was committed is not known. " +
+      "Before the request is tried again, look whether its work is there.",
+    { cause },
+  )
+}
+
+export function undoneError(): TransactionAbortedError {
+  return new TransactionAbortedError(
+    "The session was closed from outside before its work was done, and what it had written is rolled back: its " +
+      "SessionMaker was closed and did not wait longer. Give maker.close() a longer timeoutMs, or make the work shorter.",
+  )
+}
