@@ -98,6 +98,9 @@ export interface Engine {
    */
   acquire(request: AcquireRequest): Promise<Connection>
 
+  /** As `acquire()`, without waiting. @returns undefined where there is something to wait for: `acquire()` does */
+  acquireAtOnce?(request: AcquireRequest): Connection | undefined
+
   /** The statements that open a transaction, in order. */
   begin(options: BeginOptions): readonly string[]
 

@@ -4,37 +4,19 @@ import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from
 import { connectFailure } from "./pool"
 import { Slots } from "./slots"
 import { isBusy, retryWhileBusy } from "./sqlite-busy"
-
-interface Statement {
-  readonly reader: boolean
-  readonly readonly: boolean
-  all(...parameters: unknown[]): unknown[]
-  run(...parameters: unknown[]): { changes: number; lastInsertRowid: number | bigint }
-}
-
-/** The part of a better-sqlite3 database that is used. */
-interface Handle {
-  readonly open: boolean
-  readonly inTransaction: boolean
-  prepare(text: string): Statement
-  pragma(text: string): unknown
-  close(): void
-}
-
-/** The part of TypeORM 1.1.1's `BetterSqlite3Driver` that is used; `createDatabaseConnection` is protected there. */
-interface SqliteDriver {
-  readonly databaseConnection: Handle
-  readonly attachedDatabases: Readonly<Record<string, { attachHandle: string; attachFilepathAbsolute: string }>>
-  createDatabaseConnection(): Promise<Handle>
-}
+import type { Handle, SqliteDriver, Statement } from "./sqlite-driver"
 
 const STATEMENT_CACHE = 200
+/** TypeORM writes numbers into the text on SQLite, so that hardly any of them comes twice; keeping each costs more than it saves. */
+const NUMBER_IN_TEXT = /[=<>(,] ?-?\d/
 const IDLE_HANDLE_MS = 30_000
 const DEFAULT_READERS = 10
 
 class SqliteConnection implements Connection {
   hasBegun = false
   readonly #statements = new Map<string, Statement>()
+  /** asked for several times while it runs, and then hardly ever again */
+  #last: { readonly text: string; readonly statement: Statement } | undefined
   #request: AcquireRequest | undefined
   #readOnly = false
 
@@ -68,7 +50,8 @@ class SqliteConnection implements Connection {
     // A reader whose first statement writes takes the write lock before its snapshot, so that the snapshot cannot be stale:
     // SQLite "Write-Ahead Logging", 2.2 "Concurrency", and "Transaction", 2.1 "BUSY_SNAPSHOT".
     if (!statement.readonly && !this.engine.tryLock(this.#held())) await this.engine.lock(this.#held())
-    if (!this.hasBegun && prefix.length > 0) await this.#begin(prefix)
+    const waiting = this.hasBegun || prefix.length === 0 ? undefined : this.#begin(prefix)
+    if (waiting) await waiting
     try {
       return toQueryResult(statement, parameters)
     } catch (error) {
@@ -89,7 +72,8 @@ class SqliteConnection implements Connection {
 
   async commit(): Promise<boolean> {
     if (!this.client.inTransaction) return false
-    await this.#runPatiently("COMMIT")
+    const waiting = this.#runPatiently("COMMIT")
+    if (waiting) await waiting
     return true
   }
 
@@ -106,6 +90,7 @@ class SqliteConnection implements Connection {
   release(broken: boolean): void {
     const request = this.#held()
     this.#request = undefined
+    this.#last = undefined
     if (this.client.open) {
       if (this.client.inTransaction) this.#run("ROLLBACK")
       if (this.#readOnly) this.client.pragma("query_only = 0")
@@ -119,8 +104,15 @@ class SqliteConnection implements Connection {
     return this.#request
   }
 
-  async #begin([begin = "", ...rest]: readonly string[]): Promise<void> {
-    await this.#runPatiently(begin)
+  /** @returns undefined where there was nothing to wait for */
+  #begin([begin = "", ...rest]: readonly string[]): Promise<void> | undefined {
+    const waiting = this.#runPatiently(begin)
+    if (waiting) return waiting.then(() => this.#begun(rest))
+    this.#begun(rest)
+    return undefined
+  }
+
+  #begun(rest: readonly string[]): void {
     this.hasBegun = true
     for (const statement of rest) {
       if (statement === QUERY_ONLY) {
@@ -135,9 +127,14 @@ class SqliteConnection implements Connection {
   }
 
   #prepare(text: string): Statement {
+    if (this.#last?.text === text) return this.#last.statement
     const known = this.#statements.get(text)
     if (known !== undefined) return known
     const statement = this.client.prepare(text)
+    if (NUMBER_IN_TEXT.test(text)) {
+      this.#last = { text, statement }
+      return statement
+    }
     if (this.#statements.size >= STATEMENT_CACHE) {
       const [oldest = ""] = this.#statements.keys()
       this.#statements.delete(oldest)
@@ -146,12 +143,13 @@ class SqliteConnection implements Connection {
     return statement
   }
 
-  async #runPatiently(text: string): Promise<void> {
+  #runPatiently(text: string): Promise<void> | undefined {
     try {
       this.#run(text)
+      return undefined
     } catch (error) {
       if (!isBusy(error)) throw error
-      await retryWhileBusy(() => this.#run(text), error, this.#held())
+      return retryWhileBusy(() => this.#run(text), error, this.#held())
     }
   }
 }
@@ -186,6 +184,14 @@ export class SqliteEngine implements Engine {
 
   get waiting(): number {
     return this.#readers.waiting + this.#writer.waiting
+  }
+
+  acquireAtOnce(request: AcquireRequest): Connection | undefined {
+    if (this.#idle.length === 0) return undefined
+    const slots = this.#slotsFor(request)
+    if (!slots.tryAcquire(request.owner)) return undefined
+    if (slots === this.#writer) this.#locker = request
+    return this.#idle.pop()?.connection.checkOut(request)
   }
 
   async acquire(request: AcquireRequest): Promise<Connection> {

@@ -1,13 +1,13 @@
 import { inspect } from "node:util"
 import { type ServiceIdentifier, Token } from "typedi"
 import { PartialCommitError } from "../errors"
+import { nextTick } from "../session/next-tick"
 import type { OpenStreams } from "../session/open-streams"
 import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions } from "../session/options"
 import { type Session, unitOf } from "../session/session"
 import type { SessionContext } from "../session/session-context"
 import type { SessionMaker } from "../session/session-maker"
 import type { SessionOpener } from "../session/session-opener"
-import { nextTurn } from "../session/turn"
 import type { UnitOfWork } from "../session/unit-of-work"
 import { decideEnd, decideLate, type Outcome } from "./end"
 import { findMaker, type SessionRequest } from "./session-request"
@@ -290,7 +290,7 @@ export class RequestScope {
   /** A body that is a stream can go on reading through the session until it is flushed. */
   async #commit(entry: Entry, unit: UnitOfWork, isUsedByBody: boolean): Promise<void> {
     // A `save()` that was not awaited sends its first statement some promises later than the action returns.
-    await nextTurn()
+    await nextTick()
     // Where it was closed from outside over work that is now lost, this says so.
     if (unit.isClosed) return unit.isUndone ? unit.complete() : undefined
     if (!isUsedByBody && unit.tryComplete()) return
@@ -317,7 +317,7 @@ function isUnended(entry: Entry | undefined): entry is OpenEntry {
   return entry?.unit !== undefined && !entry.outcome
 }
 
-/** Ends it where nothing is left of it to be ended but the turn of the event loop that it waits for. */
+/** Ends it where nothing is left of it to be ended but the tick that it waits for. */
 function isOver({ unit, ending, outcome }: Entry): boolean {
   if (unit === undefined || unit.isClosed) return true
   return outcome === "commit" && ending !== undefined && unit.tryComplete()

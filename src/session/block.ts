@@ -42,6 +42,13 @@ export function levels(block: Block): readonly Block[] {
 
 const NONE: readonly Block[] = []
 
+/** The statements that go before the next one: `begin`, and the savepoints that the server does not know yet. */
+export function withSavepoints(begin: readonly string[], blocks: readonly Block[]): readonly string[] {
+  if (blocks.length === 0) return begin
+  const unsent = blocks.filter((block) => !block.isSent)
+  return unsent.length === 0 ? begin : [...begin, ...unsent.map((block) => `SAVEPOINT ${block.name}`)]
+}
+
 /**
  * Which block a piece of code runs in. A call through the outer variable inside a block and a call of a parallel sibling
  * look the same but for that, and only one of them may wait for the block to end.

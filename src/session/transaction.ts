@@ -1,10 +1,10 @@
 import { QueryFailedError, type QueryResult } from "typeorm"
-import type { AcquireRequest, BeginOptions, Connection } from "../engine/connection"
+import type { AcquireRequest, BeginOptions, Connection, Engine } from "../engine/connection"
 import { isRollbackTo } from "../engine/statement"
 import { SessionError, type TransactionAbortedError } from "../errors"
-import type { Block } from "./block"
+import { type Block, withSavepoints } from "./block"
 import type { EngineSource } from "./engine-source"
-import type { ErrorSink } from "./hooks"
+import type { ErrorSink, Hook } from "./hooks"
 import type { QueryEvents } from "./query-events"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
 import { abortedError, outcomeUnknown } from "./transaction-errors"
@@ -62,8 +62,7 @@ export class Transaction implements RecordedTransaction {
   async connect(): Promise<Connection> {
     if (this.#connection) return this.#connection
     try {
-      const engine = this.source.engine ?? (await this.source.start())
-      engine.validate(this.options)
+      const engine = this.source.engine ?? (await this.#startEngine())
       this.#connection = await engine.acquire(this.request)
       this.connectedAt = performance.now()
       this.#unsentBegin = engine.begin(this.options)
@@ -72,6 +71,19 @@ export class Transaction implements RecordedTransaction {
       this.owner.forgetTransaction(this)
       throw error
     }
+  }
+
+  async #startEngine(): Promise<Engine> {
+    const engine = await this.source.start()
+    engine.validate(this.options)
+    return engine
+  }
+
+  #connectAtOnce(): Connection | undefined {
+    const { engine } = this.source
+    this.#connection = engine?.acquireAtOnce?.(this.request)
+    if (engine && this.#connection) this.#unsentBegin = engine.begin(this.options)
+    return this.#connection
   }
 
   /** Gives up waiting for a connection; nothing to do where it has one. */
@@ -90,14 +102,14 @@ export class Transaction implements RecordedTransaction {
     blocks: readonly Block[],
   ): Promise<QueryResult> {
     if (this.#isLost || (this.#firstFailure && !isRollbackTo(text))) throw this.abortedError("This statement")
-    let connection = this.#connection ?? (await this.connect())
+    let connection = this.#connection ?? this.#connectAtOnce() ?? (await this.connect())
     for (let staleConnections = 0; ; ) {
       const isDeferred = this.#isDeferrable(text)
       if (!isDeferred) {
         if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
         if (!this.#isAnnounced) await this.#announceBegin()
       }
-      const prefix = isDeferred ? NO_PREFIX : this.#prefix(blocks)
+      const prefix = isDeferred ? NO_PREFIX : withSavepoints(this.#unsentBegin, blocks)
       try {
         const result = await this.events.execute(connection, text, parameters, prefix)
         if (prefix.length > 0) await this.#sent(blocks)
@@ -172,12 +184,12 @@ export class Transaction implements RecordedTransaction {
     }
     const connection = this.#connection
     if (connection === undefined) return
-    await this.#cancelling
+    if (this.#cancelling) await this.#cancelling
     if (this.tryCommit()) return
-    await this.#beforeCommit()
+    if (this.events.isHeard) await this.#beforeCommit()
     let isCommitted: boolean
     try {
-      await this.#cancelling
+      if (this.#cancelling) await this.#cancelling
       this.events.log("COMMIT")
       isCommitted = await connection.commit()
     } catch (error) {
@@ -208,8 +220,9 @@ export class Transaction implements RecordedTransaction {
   }
 
   /** Tells TypeORM's subscribers how it ended; for after the session has let go of it, so that they can use the session. */
-  async announceEnd(): Promise<void> {
-    if (this.#hasEnded) await this.events.broadcast(`AfterTransaction${this.#hasEnded}`)
+  get endHook(): Hook | undefined {
+    if (this.#hasEnded === undefined || !this.events.isHeard) return undefined
+    return () => this.events.broadcast(`AfterTransaction${this.#hasEnded}`)
   }
 
   /**
@@ -250,15 +263,8 @@ export class Transaction implements RecordedTransaction {
   /** Sends the begin and the savepoints with a statement that does nothing; a stale connection is replaced on the way. */
   async #ready(blocks: readonly Block[]): Promise<Connection> {
     await this.connect()
-    if (this.#prefix(blocks).length > 0) await this.execute("SELECT 1", [], blocks)
+    if (withSavepoints(this.#unsentBegin, blocks).length > 0) await this.execute("SELECT 1", [], blocks)
     return this.connect()
-  }
-
-  #prefix(blocks: readonly Block[]): readonly string[] {
-    if (blocks.length === 0) return this.#unsentBegin
-    const unsent = blocks.filter((block) => !block.isSent)
-    if (unsent.length === 0) return this.#unsentBegin
-    return [...this.#unsentBegin, ...unsent.map((block) => `SAVEPOINT ${block.name}`)]
   }
 
   /** Once for each transaction, so that every end has its begin; the reads that come before the begin count as one. */

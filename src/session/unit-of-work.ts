@@ -5,10 +5,12 @@ import type { SessionClosedError } from "../errors"
 import { Block, levels } from "./block"
 import { type BlockHost, Blocks } from "./blocks"
 import { closedError } from "./closed-error"
+import { commitOpen, type Ending, finishEnding, rollbackOpen } from "./ending"
 import type { EngineSource } from "./engine-source"
 import type { Watched } from "./held-too-long"
 import { type Hook, runHooks } from "./hooks"
 import { NextBegin } from "./next-begin"
+import { nextTick } from "./next-tick"
 import { OpenStreams } from "./open-streams"
 import type { ResolvedSessionOptions } from "./options"
 import { QueryEvents } from "./query-events"
@@ -18,7 +20,6 @@ import { type Refuser, StatementQueue } from "./statement-queue"
 import type { Tally } from "./tally"
 import { Transaction, type TransactionOwner } from "./transaction"
 import { undoneError } from "./transaction-errors"
-import { nextTurn } from "./turn"
 
 /** Whoever keeps account of the sessions that have not ended. */
 export interface UnitKeeper {
@@ -166,14 +167,14 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
    */
   async commit(block: Block): Promise<void> {
     this.blocks.assertOutside(block, "commit()")
-    await this.#ended(await this.queue.run(this.root, () => this.#commitOpen()))
+    await finishEnding(await this.queue.run(this.root, () => commitOpen(this)), this)
   }
 
   /** State: active -> idle. Does nothing where no transaction is open, or the session is closed. */
   async rollback(block: Block): Promise<void> {
     if (this.isClosed) return
     this.blocks.assertOutside(block, "rollback()")
-    const hooks = await this.queue.run(this.root, () => this.#rollbackOpen())
+    const hooks = await this.queue.run(this.root, () => rollbackOpen(this))
     await runHooks(hooks, this)
   }
 
@@ -189,20 +190,17 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
    * @throws what `commit()` throws; closed all the same
    */
   async complete(): Promise<void> {
-    await this.#closing
-    if (this.isUndone) throw undoneError()
-    if (this.isClosed) return
+    if (this.#closing) {
+      await this.#closing
+      if (this.isUndone) throw undoneError()
+      return
+    }
     try {
-      await this.#drain()
-      const end = await this.queue.run(this.root, () => {
-        // Sealed from here: what a forgotten promise sends during the COMMIT must not begin a transaction of its own.
-        this.queue.refuse(this)
-        return this.#commitOpen()
-      })
-      await this.#ended(end)
-      await runHooks(this.root.hooks.take("commit"), this)
+      if (!this.isQuiet) await this.#drain()
+      await finishEnding(await this.#commitLast(), this)
+      if (!this.root.hooks.isEmpty) await runHooks(this.root.hooks.take("commit"), this)
     } finally {
-      await this.close()
+      if (!this.tryComplete()) await this.close()
     }
   }
 
@@ -251,7 +249,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     this.transaction?.cancelConnect(this.#closedError("Waiting for a connection"))
     this.streams?.destroy()
     await this.queue.whenNotRunning()
-    const hooks = await this.#rollbackOpen()
+    const hooks = await rollbackOpen(this)
     this.#closed()
     await runHooks([...hooks, ...this.root.hooks.take("rollback")], this)
   }
@@ -269,7 +267,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     while (!this.isQuiet) {
       if (this.queue.isIdle) this.blocks.refuseByHand()
       await this.queue.run(this.root, async () => undefined)
-      await nextTurn()
+      await nextTick()
     }
   }
 
@@ -281,6 +279,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   #opened(): Transaction {
     if (this.transaction) return this.transaction
     const [options, request] = [this.#begin.options(), this.#begin.request(this)]
+    this.source.engine?.validate(options)
     this.transaction = new Transaction(this.source, this.#events, options, request, this.#record, this)
     this.isReported = false
     return this.transaction
@@ -291,36 +290,18 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     this.#begin.forgetChoice()
   }
 
-  /** Hooks run after the step and not in it, so that they can use the session. */
-  async #commitOpen(): Promise<TransactionEnd> {
-    const transaction = this.transaction
-    if (transaction === undefined) return { hooks: [] }
-    try {
-      await transaction.commit()
-      this.hasCommitted = true
-      return { hooks: this.#endHooks(transaction, "commit") }
-    } catch (error) {
-      return { hooks: this.#endHooks(transaction, "rollback"), failure: { error } }
-    } finally {
-      this.#endTransaction()
+  /** Seals the session: what a forgotten promise sends during the COMMIT must not begin a transaction of its own. */
+  async #commitLast(): Promise<Ending> {
+    const step = () => {
+      this.queue.refuse(this)
+      return commitOpen(this)
     }
-  }
-
-  async #ended({ hooks, failure }: TransactionEnd): Promise<void> {
-    await runHooks(hooks, this)
-    if (failure) throw failure.error
-  }
-
-  async #rollbackOpen(): Promise<Hook[]> {
-    const transaction = this.transaction
-    if (transaction === undefined) return []
-    await transaction.rollback()
-    this.#endTransaction()
-    return this.#endHooks(transaction, "rollback")
-  }
-
-  #endHooks(transaction: Transaction, outcome: "commit" | "rollback"): Hook[] {
-    return [() => transaction.announceEnd(), ...this.root.hooks.take(outcome)]
+    if (!this.queue.tryEnter(this.root)) return this.queue.run(this.root, step)
+    try {
+      return await step()
+    } finally {
+      this.queue.leave()
+    }
   }
 
   chooseIsolation(isolation: IsolationLevel): void {
@@ -342,9 +323,4 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   #closedError(what: string): SessionClosedError {
     return closedError(what, this.context.label())
   }
-}
-
-interface TransactionEnd {
-  readonly hooks: readonly Hook[]
-  readonly failure?: { readonly error: unknown }
 }

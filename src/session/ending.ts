@@ -1,0 +1,54 @@
+import type { Block } from "./block"
+import { type ErrorSink, type Hook, runHooks } from "./hooks"
+import type { Transaction } from "./transaction"
+
+/** The session whose transaction is ended. */
+interface TransactionHolder {
+  readonly root: Block
+  readonly transaction: Transaction | undefined
+  hasCommitted: boolean
+  forgetTransaction(transaction: Transaction): void
+}
+
+/** What is left to be done when a transaction has ended: not in the step that ended it, so that hooks can use the session. */
+export interface Ending {
+  readonly hooks: readonly Hook[]
+  readonly failure?: { readonly error: unknown }
+}
+
+const NO_HOOKS: readonly Hook[] = []
+
+/** Commits what is open. Never rejects: what failed is in the result. */
+export async function commitOpen(holder: TransactionHolder): Promise<Ending> {
+  const { root, transaction } = holder
+  if (transaction === undefined) return { hooks: NO_HOOKS }
+  try {
+    await transaction.commit()
+    holder.hasCommitted = true
+    return { hooks: endHooks(root, transaction, "commit") }
+  } catch (error) {
+    return { hooks: endHooks(root, transaction, "rollback"), failure: { error } }
+  } finally {
+    holder.forgetTransaction(transaction)
+  }
+}
+
+/** Rolls back what is open. @returns the hooks that are to run then */
+export async function rollbackOpen(holder: TransactionHolder): Promise<readonly Hook[]> {
+  const { root, transaction } = holder
+  if (transaction === undefined) return NO_HOOKS
+  await transaction.rollback()
+  holder.forgetTransaction(transaction)
+  return endHooks(root, transaction, "rollback")
+}
+
+/** @throws what the commit failed with */
+export async function finishEnding({ hooks, failure }: Ending, sink: ErrorSink): Promise<void> {
+  if (hooks.length > 0) await runHooks(hooks, sink)
+  if (failure) throw failure.error
+}
+
+function endHooks(root: Block, { endHook }: Transaction, outcome: "commit" | "rollback"): readonly Hook[] {
+  const hooks = root.hooks.take(outcome)
+  return endHook ? [endHook, ...hooks] : hooks
+}
