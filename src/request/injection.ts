@@ -12,6 +12,7 @@ export interface KnownService {
   readonly value: unknown
   readonly global?: boolean
   readonly multiple?: boolean
+  readonly transient?: boolean
 }
 
 interface OpenContainer {

@@ -6,6 +6,7 @@ import { globalContainer, type KnownService } from "../request/injection"
 import { isKnownMaker } from "../request/known-makers"
 import { findMaker } from "../request/session-request"
 import { SessionMaker } from "../session/session-maker"
+import { type Argument, definitionOf, planOf } from "./construction-plan"
 
 interface Destroyable {
   destroy(): unknown
@@ -16,13 +17,15 @@ type Lookup = (id: ServiceIdentifier) => unknown
 /**
  * One request's container. Read for this: typedi 0.10.0 `container-instance.class.js`. A container that is not made by
  * `Container.of()` is kept by nobody, so it ends with its request; definitions it does not have come from the global
- * container. Three things that typedi does not do for such a container are done here: a global service is built by the global
- * container, or it would be given the request's services; what was set as a value is that value; a circle of injected
- * properties is built once.
+ * container. What typedi does not do for such a container is done here: a global service is built by the global container, or
+ * it would be given the request's services; what was set as a value is that value; a circle of injected properties is built
+ * once; how a class is built is looked up once and not for each request.
  */
 export class ScopedContainer extends ContainerInstance {
-  readonly #known = new Set<ServiceIdentifier>()
-  readonly #destroyable = new Set<Destroyable>()
+  readonly #values = new Map<ServiceIdentifier, unknown>()
+  /** identifiers whose definitions are in this container itself */
+  readonly #own = new Set<ServiceIdentifier>()
+  #destroyable: Destroyable[] | undefined
 
   constructor(
     readonly ctx: Context,
@@ -35,20 +38,13 @@ export class ScopedContainer extends ContainerInstance {
 
   override get<T>(identifier: ServiceIdentifier<T>): T
   override get(identifier: ServiceIdentifier): unknown {
-    if (!this.#known.has(identifier)) {
-      if (identifier === SessionMaker || isKnownMaker(identifier)) return findMaker(identifier as Token<SessionMaker>)
-      const service = globalContainer().findService(identifier)
-      if (service && isShared(service)) return (Container.get as Lookup)(identifier)
-      if (service) this.#define(identifier, [service])
-    }
-    const value = (super.get as Lookup)(identifier)
-    this.#destroyAtEnd(value)
-    return value
+    const value = this.#values.get(identifier)
+    return value === undefined ? this.#find(identifier) : value
   }
 
   override getMany<T>(identifier: ServiceIdentifier<T>): T[]
   override getMany(identifier: ServiceIdentifier): unknown[] {
-    if (!this.#known.has(identifier)) this.#define(identifier, globalContainer().findAllServices(identifier))
+    if (!this.#own.has(identifier)) this.#define(identifier, globalContainer().findAllServices(identifier))
     const values = (super.getMany as (id: ServiceIdentifier) => unknown[])(identifier)
     for (const value of values) this.#destroyAtEnd(value)
     return values
@@ -60,9 +56,41 @@ export class ScopedContainer extends ContainerInstance {
     )
   }
 
+  #find(identifier: ServiceIdentifier): unknown {
+    if (!this.#own.has(identifier)) {
+      if (identifier === SessionMaker || isKnownMaker(identifier)) return findMaker(identifier as Token<SessionMaker>)
+      const service = definitionOf(identifier)
+      if (service && isShared(service)) return (Container.get as Lookup)(identifier)
+      if (service?.type && !service.factory && !service.multiple) return this.#build(identifier, service)
+      if (service) this.#define(identifier, [service])
+    }
+    const value = (super.get as Lookup)(identifier)
+    this.#destroyAtEnd(value)
+    return value
+  }
+
+  #build(identifier: ServiceIdentifier, { type, transient }: KnownService): unknown {
+    const ServiceClass = type as unknown as new (...values: unknown[]) => Record<string, unknown>
+    const { parameters, properties } = planOf(ServiceClass)
+    const values = parameters.map((parameter) => this.#argument(parameter))
+    // typedi's last argument, for JavaScript without decorators.
+    values.push(this)
+    const value = new ServiceClass(...values)
+    // Before its properties, which may lead back to it.
+    if (!transient) this.#values.set(identifier, value)
+    for (const { propertyName, value: inject } of properties) value[propertyName as string] = inject(this)
+    this.#destroyAtEnd(value)
+    return value
+  }
+
+  #argument(argument: Argument): unknown {
+    if (argument.kind === "service") return this.get(argument.type as ServiceIdentifier)
+    return argument.kind === "handler" ? argument.handler.value(this) : undefined
+  }
+
   /** Takes definitions over; without a value, so that each is built here. */
   #define(identifier: ServiceIdentifier, services: readonly KnownService[]): void {
-    this.#known.add(identifier)
+    this.#own.add(identifier)
     for (const service of services) {
       const { value, ...definition } = service
       this.set({ ...definition, ...(isShared(service) && { value }), eager: false } as never)
@@ -70,20 +98,22 @@ export class ScopedContainer extends ContainerInstance {
   }
 
   #destroyAtEnd(value: unknown): void {
-    if (!isDestroyable(value) || this.#destroyable.has(value)) return
-    if (this.#destroyable.size === 0) whenRequestEnds(this.ctx, { end: () => this.#destroyAll() })
-    this.#destroyable.add(value)
+    if (!isDestroyable(value)) return
+    if (this.#destroyable === undefined) {
+      this.#destroyable = []
+      whenRequestEnds(this.ctx, { end: () => this.#destroyAll() })
+    }
+    if (!this.#destroyable.includes(value)) this.#destroyable.push(value)
   }
 
   async #destroyAll(): Promise<void> {
-    for (const service of [...this.#destroyable].reverse()) {
+    for (const service of this.#destroyable?.splice(0).reverse() ?? []) {
       try {
         await service.destroy()
       } catch (error) {
         reportTo(this.ctx, error)
       }
     }
-    this.#destroyable.clear()
   }
 }
 
