@@ -2,14 +2,17 @@ import type { Context } from "koa"
 import { SessionClosedError, SessionScopeError } from "../errors"
 import type { Outcome } from "../request/end"
 import { type RequestHost, RequestScope } from "../request/request-scope"
+import { type Ambience, runInAmbience } from "../session/ambient"
 import type { SessionOptions } from "../session/options"
 import { type SessionsSettings, variablesOf } from "./sessions-options"
 
 const SCOPE = Symbol("routing-controllers-typeorm scope")
+const AMBIENCE = Symbol("routing-controllers-typeorm ambience")
 
 /** Until a session is asked for, the request holds only the settings, which are the same object for all requests. */
 interface ScopedContext extends Context {
   [SCOPE]?: SessionsSettings | ScopedRequest
+  [AMBIENCE]?: Ambience
 }
 
 /** What is to be done when a request is over. */
@@ -64,6 +67,10 @@ class ScopedRequest implements RequestHost, RequestEnd {
   end(): Promise<void> | undefined {
     return this.scope.finish()
   }
+
+  runAtEnd(fn: () => Promise<void>): Promise<void> {
+    return runAtEnd(this.ctx, fn)
+  }
 }
 
 export function isScoped(ctx: Context): boolean {
@@ -72,6 +79,16 @@ export function isScoped(ctx: Context): boolean {
 
 export function enterScope(ctx: Context, settings: SessionsSettings): void {
   ;(ctx as ScopedContext)[SCOPE] = settings
+}
+
+export function keepAmbienceOf(ctx: Context, ambience: Ambience): void {
+  ;(ctx as ScopedContext)[AMBIENCE] = ambience
+}
+
+/** Runs what comes at the end of the request: `currentSession()` is to work there, too, where it does in the request. */
+export function runAtEnd(ctx: Context, fn: () => Promise<void>): Promise<void> {
+  const ambience = (ctx as ScopedContext)[AMBIENCE]
+  return ambience ? runInAmbience(ambience, fn) : fn()
 }
 
 /** The scope, where a session was asked for. */
@@ -120,15 +137,16 @@ function outcomeOf(ctx: Context): Outcome {
  * Ends the sessions of the action, or of the chain, that has returned. Koa makes JSON of the body after all middleware have
  * ended, when the commit has long happened, so it is tried here; the text is not kept: middleware outside may still change
  * the body.
- * @throws what the body's serialisation, or the commit, throws
+ * @returns undefined where there is nothing to wait for
+ * @throws what the body's serialisation throws; the promise rejects with what the commit throws
  */
-export async function endAction(ctx: Context): Promise<void> {
+export function endAction(ctx: Context): Promise<void> | undefined {
   const scope = tryScope(ctx)
-  if (scope === undefined) return
+  if (!scope?.hasUnended) return undefined
   const outcome = outcomeOf(ctx)
   const isLater = isAnsweredLater(ctx)
   if (outcome === "commit" && !isLater && scope.hasWritten) assertSerializable(ctx.body)
-  await scope.complete(outcome, isLater)
+  return scope.complete(outcome, isLater)
 }
 
 function assertSerializable(body: unknown): void {

@@ -1,7 +1,6 @@
-import { AsyncResource } from "node:async_hooks"
 import type { Context } from "koa"
 import onFinished from "on-finished"
-import { isScoped, type RequestEnd, settingsOf } from "./request-context"
+import { isScoped, type RequestEnd } from "./request-context"
 
 const WATCH = Symbol("routing-controllers-typeorm request end")
 const CHAIN_ENDED = Symbol("routing-controllers-typeorm chain ended")
@@ -48,8 +47,6 @@ function watchOf(ctx: Context): Watch {
   const watched = ctx as WatchedContext
   if (watched[WATCH]) return watched[WATCH]
   const watch: Watch = { ends: [], isGone: false, gone: () => markGone(ctx, watch) }
-  // `currentSession()` is to work in what still runs then.
-  if (settingsOf(ctx)?.ambient) watch.gone = AsyncResource.bind(watch.gone)
   watched[WATCH] = watch
   if (onFinished.isFinished(ctx.res)) onFinished(ctx.res, watch.gone)
   // Said when it is flushed, too; `onFinished()` would listen to the socket as well, for each request anew.
@@ -65,7 +62,7 @@ function markGone(ctx: Context, watch: Watch): void {
 }
 
 function endAll(ctx: Context, watch: Watch): void {
-  if (hasChainEnded(ctx)) void callAll(watch)
+  if (hasChainEnded(ctx)) callAll(watch)
 }
 
 /** Without `sessions()` nobody tells. */
@@ -73,6 +70,11 @@ function hasChainEnded(ctx: Context): boolean {
   return !isScoped(ctx) || (ctx as WatchedContext)[CHAIN_ENDED] === true
 }
 
-async function callAll({ ends }: Watch): Promise<void> {
-  for (let next = ends.shift(); next; next = ends.shift()) await next.end()
+function callAll(watch: Watch): void {
+  for (let next = watch.ends.shift(); next; next = watch.ends.shift()) {
+    const ending = next.end()
+    if (ending === undefined) continue
+    void ending.then(() => callAll(watch))
+    return
+  }
 }

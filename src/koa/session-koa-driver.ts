@@ -61,7 +61,8 @@ export class SessionKoaDriver extends KoaDriver {
 
   async #endSessions(answered: unknown, scope: RequestScope, askedBefore: number, ctx: Context): Promise<unknown> {
     const value = await followAction(scope, answered, askedBefore)
-    if (scope.hasUnended) await endAction(ctx)
+    const ending = endAction(ctx)
+    if (ending) await ending
     return value
   }
 

@@ -2,10 +2,12 @@ import type { Context, Middleware, Next } from "koa"
 import { addKnownMaker, arePrepared, prepareMakers } from "../request/known-makers"
 import { type RequestSessionOptions, SessionRequest } from "../request/session-request"
 import { type Ambience, keepAmbience, runInAmbience } from "../session/ambient"
+import type { SessionOptions } from "../session/options"
 import type { Session } from "../session/session"
 import { SessionMaker } from "../session/session-maker"
+import type { SessionOpener } from "../session/session-opener"
 import { toHttpError } from "./http-errors"
-import { endAction, enterScope, isScoped, scopeOf, tryScope } from "./request-context"
+import { endAction, enterScope, isScoped, keepAmbienceOf, scopeOf, tryScope } from "./request-context"
 import { markChainEnded, whenRequestEnds } from "./request-end"
 import { type SessionsOptions, sessionsSettings } from "./sessions-options"
 
@@ -25,9 +27,10 @@ export function sessions(options: SessionsOptions = {}): Middleware {
     if (isScoped(ctx)) return next()
     enterScope(ctx, settings)
     try {
-      if (settings.ambient) await runInAmbience(await requestAmbience(ctx), next)
+      if (settings.ambient) await runAmbient(ctx, next)
       else await next()
-      if (tryScope(ctx)?.hasUnended) await endAction(ctx)
+      const ending = endAction(ctx)
+      if (ending) await ending
       markChainEnded(ctx)
     } catch (error) {
       await tryScope(ctx)?.fail()
@@ -57,11 +60,21 @@ export function openSession(ctx: Context, request: SessionRequest, what: string)
 }
 
 /** A session can be asked for without waiting only where the maker is prepared; whether it can be, is for who asks. */
-async function requestAmbience(ctx: Context): Promise<Ambience> {
-  if (!arePrepared()) await prepareMakers()
-  const scope = () => scopeOf(ctx, "currentSession()", whenRequestEnds)
-  return {
-    sessionOf: (maker, options) => scope().sessionOf(maker, options),
-    hasSession: (maker) => tryScope(ctx)?.hasSession(maker) === true,
+function runAmbient(ctx: Context, next: Next): Promise<void> {
+  const ambience = new RequestAmbience(ctx)
+  keepAmbienceOf(ctx, ambience)
+  if (arePrepared()) return runInAmbience(ambience, next)
+  return prepareMakers().then(() => runInAmbience(ambience, next))
+}
+
+class RequestAmbience implements Ambience {
+  constructor(private readonly ctx: Context) {}
+
+  sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> {
+    return scopeOf(this.ctx, "currentSession()", whenRequestEnds).sessionOf(maker, options)
+  }
+
+  hasSession(maker: SessionOpener): boolean {
+    return tryScope(this.ctx)?.hasSession(maker) === true
   }
 }

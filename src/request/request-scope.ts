@@ -1,6 +1,4 @@
-import { inspect } from "node:util"
-import { type ServiceIdentifier, Token } from "typedi"
-import { PartialCommitError } from "../errors"
+import type { ServiceIdentifier } from "typedi"
 import { nextTick } from "../session/next-tick"
 import type { OpenStreams } from "../session/open-streams"
 import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions } from "../session/options"
@@ -10,11 +8,14 @@ import type { SessionMaker } from "../session/session-maker"
 import type { SessionOpener } from "../session/session-opener"
 import type { UnitOfWork } from "../session/unit-of-work"
 import { decideEnd, decideLate, type Outcome } from "./end"
+import { describeMaker, partialCommit } from "./partial-commit"
 import { findMaker, type SessionRequest } from "./session-request"
 
 /** The request, as its scope sees it: what its sessions are told, and the defaults of their options. */
 export interface RequestHost extends SessionContext {
   readonly defaults: SessionOptions
+  /** Runs what comes when the body is flushed as a part of the request. */
+  runAtEnd(fn: () => Promise<void>): Promise<void>
 }
 
 /** One session of the request. */
@@ -123,36 +124,25 @@ export class RequestScope {
     return this.#entries.some((entry) => entry.maker === maker && !this.#hasEnded(entry))
   }
 
-  /**
-   * Ends the sessions of an action that has returned, and at the end of the chain those opened since; what is "before the
-   * response" has happened when the promise resolves. They are committed in the order of their first statements. Where the
-   * commit of one fails, those after it are rolled back.
-   * @throws what `commit()` throws; every session is then closed
-   * @throws {PartialCommitError} instead, where the work of another session was committed before
-   */
+  /** Whether `complete()` would have anything to do. */
   get hasUnended(): boolean {
     return this.#next() !== undefined
   }
 
-  async complete(outcome: Outcome, isUsedByBody: boolean): Promise<void> {
+  /**
+   * Ends the sessions of an action that has returned, and at the end of the chain those opened since; what is "before the
+   * response" has happened when the promise resolves. They are committed in the order of their first statements. Where the
+   * commit of one fails, those after it are rolled back.
+   * @returns undefined where there is nothing to wait for
+   * @throws what `commit()` throws; every session is then closed
+   * @throws {PartialCommitError} instead, where the work of another session was committed before
+   */
+  complete(outcome: Outcome, isUsedByBody: boolean): Promise<void> | undefined {
     for (let entry = this.#next(); entry; entry = this.#next()) {
-      const { unit, options } = entry
-      entry.outcome = outcome
-      if (unit.isClosed) {
-        if (outcome === "commit") await this.#commitOrFail(entry, unit, isUsedByBody)
-        continue
-      }
-      const end = decideEnd(outcome, {
-        commit: options.commit,
-        matters: matters(unit),
-        hasOpenStream: Boolean(unit.streams?.count),
-        isUsedByBody,
-      })
-      if (end === "close") await unit.close()
-      else if (end === "commit in background") this.#goOn(entry, this.#commit(entry, unit, isUsedByBody))
-      else if (end === "commit") await this.#commitOrFail(entry, unit, isUsedByBody)
-      else if (unit.streams?.count) this.#goOn(entry, this.#completeAfterStreams(unit, unit.streams, options))
+      const ending = this.#completeOne(entry, outcome, isUsedByBody)
+      if (ending) return ending.then(() => this.complete(outcome, isUsedByBody))
     }
+    return undefined
   }
 
   /** Rolls every session back; also what the failed action did not await. Never rejects. */
@@ -173,7 +163,7 @@ export class RequestScope {
   finish(): Promise<void> | undefined {
     if (this.#isFinished) return undefined
     this.#isFinished = true
-    return this.#entries.every(isOver) ? undefined : this.#finishOpen()
+    return this.#entries.every(isOver) ? undefined : this.host.runAtEnd(() => this.#finishOpen())
   }
 
   async #finishOpen(): Promise<void> {
@@ -254,6 +244,20 @@ export class RequestScope {
     )
   }
 
+  #completeOne(entry: OpenEntry, outcome: Outcome, isUsedByBody: boolean): Promise<void> | undefined {
+    const { unit, options } = entry
+    entry.outcome = outcome
+    if (unit.isClosed) return outcome === "commit" ? this.#commitOrFail(entry, unit, isUsedByBody) : undefined
+    const { streams } = unit
+    const hasOpenStream = Boolean(streams?.count)
+    const end = decideEnd(outcome, { commit: options.commit, matters: matters(unit), hasOpenStream, isUsedByBody })
+    if (end === "close") return unit.close()
+    if (end === "commit") return this.#commitOrFail(entry, unit, isUsedByBody)
+    if (end === "commit in background") this.#goOn(entry, this.#commit(entry, unit, isUsedByBody))
+    else if (streams && hasOpenStream) this.#goOn(entry, this.#completeAfterStreams(unit, streams, options))
+    return undefined
+  }
+
   #goOn(entry: Entry, ending: Promise<void>): void {
     entry.ending = ending.catch((error: unknown) => this.host.report(error))
   }
@@ -274,9 +278,9 @@ export class RequestScope {
       await commit()
     } catch (error) {
       const before = this.#committedMakers
-      throw before.length > 0 ? partialCommit(before, describeMaker(entry), error) : error
+      throw before.length > 0 ? partialCommit(before, describeMaker(entry.identifier, entry.maker), error) : error
     }
-    if (isWork) this.#committedMakers = [...this.#committedMakers, describeMaker(entry)]
+    if (isWork) this.#committedMakers = [...this.#committedMakers, describeMaker(entry.identifier, entry.maker)]
   }
 
   /** Of the sessions that are to be ended, the one that was used first. */
@@ -330,20 +334,4 @@ function matters(unit: UnitOfWork): boolean {
 /** ms since the first statement of the open transaction */
 function activeMs({ unit }: Entry): number {
   return unit?.activeMs ?? 0
-}
-
-function describeMaker({ identifier, maker }: Entry): string {
-  if (identifier instanceof Token) return `Token "${identifier.name ?? ""}"`
-  if (typeof identifier === "string") return `"${identifier}"`
-  return typeof identifier === "function" ? identifier.name : inspect(maker)
-}
-
-function partialCommit(committed: readonly string[], failed: string, cause: unknown): PartialCommitError {
-  return new PartialCommitError(
-    `The commit of ${failed} failed after the commit of ${committed.join(", ")}, which stays: the databases of one request are ` +
-      "committed one after another, in the order of their first use. Undo or finish the work by hand; use first what can be repeated.",
-    committed,
-    failed,
-    { cause },
-  )
 }

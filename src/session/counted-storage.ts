@@ -7,8 +7,13 @@ import { AsyncLocalStorage } from "node:async_hooks"
 export class CountedStorage<T> {
   readonly #storage = new AsyncLocalStorage<T>()
   #running = 0
+  #isKept = false
 
-  async run<R>(value: T, fn: () => Promise<R>): Promise<R> {
+  run<R>(value: T, fn: () => Promise<R>): Promise<R> {
+    return this.#isKept ? this.#storage.run(value, fn) : this.#runCounted(value, fn)
+  }
+
+  async #runCounted<R>(value: T, fn: () => Promise<R>): Promise<R> {
     this.#running++
     try {
       return await this.#storage.run(value, fn)
@@ -21,6 +26,7 @@ export class CountedStorage<T> {
   /** Leaves it on for good, so that code which goes on after its `run()` has ended still gets the value of that run. */
   keep(): void {
     this.#running++
+    this.#isKept = true
   }
 
   get(): T | undefined {

@@ -106,7 +106,7 @@ export function resolveSessionOptions(...layers: readonly (SessionOptions | unde
     timeoutMs,
     acquireTimeoutMs = 10_000,
     retries = 0,
-    deferBegin = true,
+    deferBegin = false,
   } = merged as SessionOptions
   const key = JSON.stringify([commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, deferBegin])
   let options = resolved.get(key)

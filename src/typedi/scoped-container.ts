@@ -1,6 +1,6 @@
 import type { Context } from "koa"
 import { Container, ContainerInstance, type ServiceIdentifier, Token } from "typedi"
-import { reportTo } from "../koa/request-context"
+import { reportTo, runAtEnd } from "../koa/request-context"
 import { whenRequestEnds } from "../koa/request-end"
 import { globalContainer, type KnownService } from "../request/injection"
 import { isKnownMaker } from "../request/known-makers"
@@ -101,7 +101,7 @@ export class ScopedContainer extends ContainerInstance {
     if (!isDestroyable(value)) return
     if (this.#destroyable === undefined) {
       this.#destroyable = []
-      whenRequestEnds(this.ctx, { end: () => this.#destroyAll() })
+      whenRequestEnds(this.ctx, { end: () => runAtEnd(this.ctx, () => this.#destroyAll()) })
     }
     if (!this.#destroyable.includes(value)) this.#destroyable.push(value)
   }
