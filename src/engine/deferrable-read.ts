@@ -38,22 +38,26 @@ export class DeferrableReads {
   }
 
   #readsTablesOnly(text: string): boolean {
-    const bare = text.replace(LITERAL, "''")
+    const bare = text.replace(QUOTED, (quoted) => (quoted[0] === "'" ? "''" : quoted))
     if (TRANSACTION_VALUE.test(bare) || listsTables(bare)) return false
-    for (const [, source = ""] of bare.matchAll(SOURCE)) {
-      if (source !== "(" && !this.#tables.has(source.replaceAll(/["`]/g, ""))) return false
+    for (const { 0: whole, 1: source = "", index } of bare.matchAll(SOURCE)) {
+      const name = source.replaceAll(/["`]/g, "")
+      if (!(source === "(" ? SUBQUERY.test(bare.slice(index + whole.length)) : this.#tables.has(name))) return false
     }
     return true
   }
 }
 
 const CACHE_LIMIT = 1_000
-const LITERAL = /'(?:[^']|'')*'/g
+/** With the names, so that an apostrophe in one begins no literal. */
+const QUOTED = /'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`/g
+/** What follows a parenthesis that holds no join. */
+const SUBQUERY = /^[\s(]*select\b/i
 /** What stands behind FROM or JOIN: a subquery, or a name with its quotes. */
 const SOURCE = /\b(?:from|join)\s+(\(|(?:["`][^"`]+["`]|[\p{L}\p{N}_$]+)(?:\.(?:["`][^"`]+["`]|[\p{L}\p{N}_$]+))*)/giu
-/** `FROM a, b`: the second table is not found by `SOURCE`. */
+/** Values that look at the transaction, and what may stand in front of a table where `SOURCE` does not look for it. */
 const TRANSACTION_VALUE =
-  /\b(?:current_\w+|localtime|localtimestamp|session_user|user|lateral|tablesample|only)\b(?!["`.])/i
+  /\b(?:current_\w+|localtime|localtimestamp|session_user|user|lateral|tablesample|only|table|straight_join)\b(?!["`.])/i
 const QUOTED_NAME = /"(?:[^"]|"")*"|`(?:[^`]|``)*`/g
 const TOKEN = /[(),]|\w+/g
 const ENDS_FROM = new Set([

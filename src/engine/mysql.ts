@@ -171,6 +171,7 @@ export class MysqlEngine implements Engine {
   readonly #connections = new WeakMap<MysqlClient, MysqlConnection>()
   readonly #deferrable: DeferrableReads
   #isReadCommitted = false
+  #seesOnlyCommitted = false
 
   constructor(readonly dataSource: DataSource) {
     this.#driver = dataSource.driver as unknown as MysqlDriver
@@ -246,14 +247,23 @@ export class MysqlEngine implements Engine {
   isDeferrableRead({ deferBegin, isolation, readOnly, timeoutMs }: BeginOptions, text: string): boolean {
     if (!deferBegin || readOnly || timeoutMs !== undefined) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
+    if (!this.#seesOnlyCommitted) return false
     return this.#deferrable.has(text)
   }
 
-  /** `REPEATABLE READ` unless the server was told otherwise: there, a transaction's first read decides what the next ones see. */
+  /**
+   * `REPEATABLE READ` unless the server was told otherwise: there, a transaction's first read decides what the next ones see.
+   * A read without a begin has the isolation of the server: alone it sees the same as at `READ COMMITTED`, where it sees
+   * nothing uncommitted, and where `autocommit` ends its transaction with it.
+   */
   async learn(): Promise<void> {
     const name = this.#isMariaDb ? "tx_isolation" : "transaction_isolation"
-    const rows: { isolation?: string }[] = await this.dataSource.query(`SELECT @@${name} AS isolation`)
-    this.#isReadCommitted = rows[0]?.isolation === "READ-COMMITTED"
+    const rows: { isolation?: string; autocommit?: unknown }[] = await this.dataSource.query(
+      `SELECT @@${name} AS isolation, @@autocommit AS autocommit`,
+    )
+    const { isolation, autocommit } = rows[0] ?? {}
+    this.#isReadCommitted = isolation === "READ-COMMITTED"
+    this.#seesOnlyCommitted = Number(autocommit) === 1 && (this.#isReadCommitted || isolation === "REPEATABLE-READ")
   }
 
   validate(options: BeginOptions): void {

@@ -196,6 +196,7 @@ export class PostgresEngine implements Engine {
   readonly #connections = new WeakMap<PostgresClient, PostgresConnection>()
   readonly #deferrable: DeferrableReads
   #isReadCommitted = false
+  #isSerializable = true
 
   constructor(readonly dataSource: DataSource) {
     this.driver = dataSource.driver as unknown as PostgresDriver
@@ -273,6 +274,8 @@ export class PostgresEngine implements Engine {
   isDeferrableRead({ deferBegin, isolation, readOnly, timeoutMs, variables }: BeginOptions, text: string): boolean {
     if (!deferBegin || readOnly || timeoutMs !== undefined || variables !== undefined) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
+    // Without a begin it has the isolation of the server, and a serializable read may be refused.
+    if (this.#isSerializable) return false
     return this.#deferrable.has(text)
   }
 
@@ -281,7 +284,9 @@ export class PostgresEngine implements Engine {
     const rows: { default_transaction_isolation?: string }[] = await this.dataSource.query(
       "SHOW default_transaction_isolation",
     )
-    this.#isReadCommitted = rows[0]?.default_transaction_isolation === "read committed"
+    const isolation = rows[0]?.default_transaction_isolation
+    this.#isReadCommitted = isolation === "read committed"
+    this.#isSerializable = isolation === "serializable"
   }
 
   validate(options: BeginOptions): void {

@@ -9,6 +9,8 @@ export class Block {
   readonly hooks = new Hooks()
   /** whether the server knows the savepoint; it is sent with the block's first statement */
   isSent = false
+  /** whether the transaction was aborted already before the block */
+  wasAborted = false
   outcome: "released" | "rolled back" | undefined
 
   constructor(

@@ -45,16 +45,15 @@ export class Blocks {
   /** Runs `fn` in a savepoint, which is undone when `fn` rejects. */
   async run<T>(outer: Block, isolation: IsolationLevel | undefined, fn: (block: Block) => Promise<T>): Promise<T> {
     const block = await this.open(outer, isolation)
-    const wasAborted = this.host.transaction?.isAborted === true
     let result: T
     try {
       result = await runInBlock(block, () => fn(block))
     } catch (error) {
       // The first error wins.
-      await this.rollback(block, wasAborted).catch((failure: unknown) => this.host.report(failure))
+      await this.rollback(block).catch((failure: unknown) => this.host.report(failure))
       throw error
     }
-    await this.release(block, wasAborted)
+    await this.release(block)
     return result
   }
 
@@ -65,20 +64,21 @@ export class Blocks {
     return this.#queue.run(parent, async () => {
       if (isolation) this.host.chooseIsolation(isolation)
       const block = new Block(parent.heir, `session_${++this.#count}`, isByHand)
+      block.wasAborted = this.host.transaction?.isAborted === true
       this.#queue.top = block
       return block
     })
   }
 
   /** @throws {TransactionAbortedError} where a statement of the block had failed; the block is then rolled back */
-  async release(block: Block, wasAborted = false): Promise<void> {
+  async release(block: Block): Promise<void> {
     try {
       await this.#queue.runLast(block, async () => {
         try {
           await this.host.transaction?.releaseSavepoint(block)
         } catch (error) {
           // The first error wins.
-          await this.#undo(block, wasAborted).catch((failure: unknown) => this.host.report(failure))
+          await this.#undo(block).catch((failure: unknown) => this.host.report(failure))
           throw error
         }
         block.outcome = "released"
@@ -90,11 +90,10 @@ export class Blocks {
     }
   }
 
-  /** @param wasAborted whether the transaction was aborted already before the block */
-  async rollback(block: Block, wasAborted = false): Promise<void> {
+  async rollback(block: Block): Promise<void> {
     this.#queue.refuseBlock(block, rolledBackError)
     try {
-      await this.#queue.runLast(block, () => this.#undo(block, wasAborted))
+      await this.#queue.runLast(block, () => this.#undo(block))
     } finally {
       await runHooks(block.hooks.take("rollback"), this.host)
     }
@@ -109,9 +108,9 @@ export class Blocks {
     )
   }
 
-  async #undo(block: Block, wasAborted: boolean): Promise<void> {
+  async #undo(block: Block): Promise<void> {
     try {
-      await this.host.transaction?.rollbackToSavepoint(block, wasAborted)
+      await this.host.transaction?.rollbackToSavepoint(block)
     } finally {
       block.outcome = "rolled back"
       this.#queue.top = block.parent ?? this.#root

@@ -29,6 +29,7 @@ export class Transaction implements RecordedTransaction {
   wrote = false
   #connection: Connection | undefined
   #unsentBegin = NO_PREFIX
+  #mayDefer: boolean
   #firstFailure: { readonly error: unknown } | undefined
   #isLost = false
   #isBegunRecorded = false
@@ -43,7 +44,9 @@ export class Transaction implements RecordedTransaction {
     private readonly request: AcquireRequest,
     private readonly record: SessionRecord,
     private readonly owner: TransactionOwner,
-  ) {}
+  ) {
+    this.#mayDefer = options.deferBegin
+  }
 
   get isOpen(): boolean {
     return this.#connection !== undefined || this.#isLost
@@ -152,21 +155,21 @@ export class Transaction implements RecordedTransaction {
 
   /** The driver's client, once the begin and the savepoints are known to the server. */
   async client(blocks: readonly Block[]): Promise<unknown> {
+    if (this.isAborted) throw this.abortedError("The driver's client")
     return (await this.#ready(blocks)).client
   }
 
   async releaseSavepoint(block: Block): Promise<void> {
-    if (!block.isSent) return
-    if (this.isAborted) throw this.abortedError("The transaction() block")
-    await this.#control(`RELEASE SAVEPOINT ${block.name}`)
+    // A read that fails before the begin fails its block, too, although the server does not know of it.
+    if (this.isAborted && (block.isSent || !block.wasAborted)) throw this.abortedError("The transaction() block")
+    if (block.isSent) await this.#control(`RELEASE SAVEPOINT ${block.name}`)
   }
 
-  /** @param wasAborted whether the transaction was aborted already before the block */
-  async rollbackToSavepoint(block: Block, wasAborted: boolean): Promise<void> {
+  async rollbackToSavepoint(block: Block): Promise<void> {
     if (this.#isLost) return
     // Without the savepoint on the server, what failed in the block had not begun.
     if (block.isSent) await this.#control(`ROLLBACK TO SAVEPOINT ${block.name}`)
-    if (!wasAborted) this.#firstFailure = undefined
+    if (!block.wasAborted) this.#firstFailure = undefined
   }
 
   /**
@@ -262,6 +265,8 @@ export class Transaction implements RecordedTransaction {
 
   /** Sends the begin and the savepoints with a statement that does nothing; a stale connection is replaced on the way. */
   async #ready(blocks: readonly Block[]): Promise<Connection> {
+    // What comes next is not one statement of which it is known what it does, and must not be without its begin.
+    this.#mayDefer = false
     await this.connect()
     if (withSavepoints(this.#unsentBegin, blocks).length > 0) await this.execute("SELECT 1", [], blocks)
     return this.connect()
@@ -274,7 +279,7 @@ export class Transaction implements RecordedTransaction {
   }
 
   #isDeferrable(text: string): boolean {
-    if (this.#unsentBegin.length === 0 || !this.options.deferBegin) return false
+    if (this.#unsentBegin.length === 0 || !this.#mayDefer) return false
     if (this.source.engine?.isDeferrableRead(this.options, text) !== true) return false
     this.#recordBegun()
     return true
