@@ -175,9 +175,12 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
   let server: SessionApp
   afterEach(() => server.stop())
 
-  /** The answer to a COMMIT takes as long as the gate: the client sees whether the response waits for it. */
+  /**
+   * The answer to a COMMIT takes as long as the gate: the client sees whether the response waits for it. Without
+   * `deferBegin`, so that a plain read has a COMMIT, too.
+   */
   async function answersBeforeCommit(commit: Timing, work: Work, path = "/json"): Promise<boolean> {
-    server = await startSessionApp(database, { work, sessions: { commit } })
+    server = await startSessionApp(database, { work, sessions: { commit, deferBegin: false } })
     const gate = new Deferred()
     const dataSource = await server.maker.dataSource()
     const pool = (dataSource.driver as unknown as { master: { connect(): Promise<{ query: Gated; release(): void }> } })
@@ -229,6 +232,7 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
   it("gives middleware a new session while the COMMIT of the one before is under way", async () => {
     server = await startSessionApp(database, {
       work: read,
+      sessions: { deferBegin: false },
       extend: (app) => {
         app.middleware.splice(1, 0, async (ctx: Koa.Context, next: Koa.Next) => {
           await next()
@@ -247,8 +251,8 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
     expect(server.errors.errors()).to.deep.equal([])
   })
 
-  it('"auto": a read costs one round trip before the answer', async () => {
-    server = await startSessionApp(database, { work: read })
+  it('"auto": a read whose begin is not put off costs one round trip before the answer', async () => {
+    server = await startSessionApp(database, { work: read, sessions: { deferBegin: false } })
     await server.http.get("/json")
     await server.settled()
     server.log.clear()

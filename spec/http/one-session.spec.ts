@@ -55,6 +55,8 @@ describeOnEach("one session for one request", httpDatabases, (database) => {
   beforeEach(async () => {
     server = await startSessionApp(database, {
       controllers: [ManyParameters, JsonActions],
+      // The one BEGIN is there to be seen: plain reads would need none.
+      sessions: { deferBegin: false },
       authorizationChecker: async ({ context }) => {
         const db = await getSession(context)
         await db.count(Note)
@@ -123,6 +125,7 @@ describeOnEach("one session for one request", httpDatabases, (database) => {
     await server.stop()
     server = await startSessionApp(database, {
       controllers: [ManyParameters],
+      sessions: { deferBegin: false },
       extend: (app) => {
         useKoaServer(app, { controllers: [JsonActions] })
       },

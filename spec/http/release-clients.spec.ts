@@ -113,6 +113,7 @@ describeOnEach("release, with the client in mind", httpDatabases, (database) => 
       const goOn = new Deferred()
       const ended = new Deferred()
       server = await startSessionApp(database, {
+        sessions: { deferBegin: false },
         work: async (db, ctx) => {
           await (wrote ? insert(db) : db.count(Note))
           entered.resolve()

@@ -67,7 +67,8 @@ describeOnEach("a session at its first statement", sessionDatabases, (database) 
 })
 
 describeOnEach("the begin of a session", postgres, (database) => {
-  const fixture = useSessions(database)
+  // A plain read would need no begin.
+  const fixture = useSessions(database, { deferBegin: false })
   // Nothing a client in this process can do is as fast as a delay this long is slow.
   const delayMs = 10
 

@@ -19,8 +19,8 @@ export interface SessionOptions {
   /** how often the whole action is run again after a serialization failure or deadlock; default 0 */
   readonly retries?: number
   /**
-   * whether plain reads before anything else are sent without a transaction, where that means the same; default false.
-   * See `docs/sessions.md`.
+   * whether plain reads before anything else are sent without a transaction, where that means the same; default true.
+   * false: the begin goes with the first statement in any case. `docs/sessions.md` says what differs.
    */
   readonly deferBegin?: boolean
 }
@@ -106,7 +106,7 @@ export function resolveSessionOptions(...layers: readonly (SessionOptions | unde
     timeoutMs,
     acquireTimeoutMs = 10_000,
     retries = 0,
-    deferBegin = false,
+    deferBegin = true,
   } = merged as SessionOptions
   const key = JSON.stringify([commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, deferBegin])
   let options = resolved.get(key)
