@@ -6,6 +6,7 @@ import { type Block, withSavepoints } from "./block"
 import type { EngineSource } from "./engine-source"
 import type { ErrorSink, Hook } from "./hooks"
 import type { QueryEvents } from "./query-events"
+import { hasRolledBack } from "./rollback"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
 import { abortedError, outcomeUnknown } from "./transaction-errors"
 
@@ -199,7 +200,7 @@ export class Transaction implements RecordedTransaction {
       this.record.failed(this, error)
       this.events.logError(error, "COMMIT")
       const wasLost = !connection.isAlive
-      this.#release(wasLost || !(await this.#clean(connection)))
+      this.#release(wasLost || !(await hasRolledBack(connection, this.owner)))
       this.#hasEnded = "Rollback"
       throw wasLost ? outcomeUnknown(error) : new QueryFailedError("COMMIT", [], error as Error)
     }
@@ -244,7 +245,7 @@ export class Transaction implements RecordedTransaction {
     if (connection === undefined || this.#unsentBegin.length > 0) return this.#release(false)
     await this.events.broadcast("BeforeTransactionRollback").catch((error: unknown) => this.owner.report(error))
     this.events.log("ROLLBACK")
-    this.#release(!connection.isAlive || !(await this.#clean(connection)))
+    this.#release(!connection.isAlive || !(await hasRolledBack(connection, this.owner)))
     this.#hasEnded = "Rollback"
   }
 
@@ -334,16 +335,6 @@ export class Transaction implements RecordedTransaction {
     } catch (error) {
       this.events.logError(error, text)
       throw this.#fail(text, undefined, error)
-    }
-  }
-
-  async #clean(connection: Connection): Promise<boolean> {
-    try {
-      await connection.rollback()
-      return true
-    } catch (error) {
-      this.owner.report(error)
-      return false
     }
   }
 
