@@ -14,7 +14,6 @@ import { sandbox } from "../../src/testing"
 import { type CreatedDatabase, describeOnEach, testDatabases } from "../support/databases"
 import { type Listening, listen } from "../support/http"
 import { collectKoaErrors, type KoaErrors } from "../support/koa-errors"
-import { type SessionApp, startSessionApp } from "../support/session-app"
 
 let work: (db: Session, ctx: Koa.Context) => Promise<unknown> = async () => ({})
 
@@ -222,18 +221,61 @@ describeOnEach("variables(ctx) for row-level security", postgres, (testDatabase)
 const others = testDatabases.filter(({ kind }) => kind !== "postgres")
 
 describeOnEach("variables(ctx) elsewhere", others, (testDatabase) => {
-  let app: SessionApp
-  beforeEach(async () => {
-    app = await startSessionApp(testDatabase, {
-      sessions: { variables: () => ({ "app.tenant": "red" }) },
-      work: (db) => db.query("SELECT 1 AS one"),
-    })
-  })
-  afterEach(() => app.stop())
+  let database: CreatedDatabase
+  const { DATABASE_URI } = process.env
+  const variables = () => ({ "app.tenant": "red" })
+  const start = () => useKoaServer(new KoaApplication(), { sessions: { variables } })
 
-  it("is refused, and says where it works", async () => {
-    expect((await app.http.get("/json")).status).to.equal(500)
-    expect(app.errors.errors()[0])
+  before(async () => {
+    database = await testDatabase.createDatabase()
+  })
+  afterEach(() => {
+    Container.remove(SessionMaker)
+    if (DATABASE_URI === undefined) delete process.env.DATABASE_URI
+    else process.env.DATABASE_URI = DATABASE_URI
+  })
+  after(() => database.drop())
+
+  it("is a start-up error where the maker in the container has the URI", () => {
+    Container.set(SessionMaker, new SessionMaker(database.uri))
+    expect(start)
+      .to.throw(SessionOptionsError, /PostgreSQL or CockroachDB/)
+      .with.property("message")
+      .that.does.not.include(database.uri)
+  })
+
+  it("is a start-up error where the environment has it", () => {
+    process.env.DATABASE_URI = database.uri
+    expect(start).to.throw(SessionOptionsError, /PostgreSQL or CockroachDB/)
+  })
+
+  it("is none where the database is not known yet, or its configuration is at fault", () => {
+    delete process.env.DATABASE_URI
+    expect(start).to.not.throw()
+    process.env.DATABASE_URI = "nonsense"
+    expect(start).to.not.throw()
+    const choose = () => expect.fail("was called at start-up")
+    Container.set(SessionMaker, new SessionMaker(choose))
+    expect(start).to.not.throw()
+  })
+
+  it("is refused at the first statement where the maker came later, and says where it works", async () => {
+    const app = new KoaApplication()
+    const errors = collectKoaErrors(app)
+    useKoaServer(app, { sessions: { variables } })
+    app.use(async (ctx) => {
+      ctx.body = await (await getSession(ctx)).query("SELECT 1 AS one")
+    })
+    const maker = new SessionMaker(database.uri, { entities: [] })
+    Container.set({ id: SessionMaker, value: maker })
+    const http = await listen(app)
+    try {
+      expect((await http.get("/")).status).to.equal(500)
+    } finally {
+      await http.close()
+      await maker.close()
+    }
+    expect((errors.errors()[0] as Error).cause)
       .to.be.instanceOf(SessionOptionsError)
       .with.property("message")
       .that.matches(/PostgreSQL/)

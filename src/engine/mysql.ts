@@ -1,5 +1,5 @@
 import { type DataSource, type DataSourceOptions, QueryResult } from "typeorm"
-import { DatabaseUnavailableError, SessionOptionsError } from "../errors"
+import { DatabaseUnavailableError } from "../errors"
 import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
 import { DeferrableReads } from "./deferrable-read"
 import { describeTarget } from "./describe-target"
@@ -8,6 +8,7 @@ import { assertIsolation } from "./isolation"
 import { acquireFromPool, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
 import { Slots } from "./slots"
 import { isPlainSelect } from "./statement"
+import { assertVariables } from "./variables"
 
 type Callback = (error: Error | null, result: unknown) => void
 
@@ -268,11 +269,7 @@ export class MysqlEngine implements Engine {
 
   validate(options: BeginOptions): void {
     assertIsolation(this.dataSource, options.isolation)
-    if (options.variables) {
-      throw new SessionOptionsError(
-        "variables need PostgreSQL or CockroachDB; MySQL and MariaDB have no settings of a transaction.",
-      )
-    }
+    if (options.variables) assertVariables(this.dataSource.options.type)
   }
 
   stats(): PoolStats {

@@ -5,6 +5,7 @@ import { connectFailure } from "./pool"
 import { Slots } from "./slots"
 import { isBusy, retryWhileBusy } from "./sqlite-busy"
 import type { Handle, SqliteDriver, Statement } from "./sqlite-driver"
+import { assertVariables } from "./variables"
 
 const STATEMENT_CACHE = 200
 /** TypeORM writes numbers into the text on SQLite, so that hardly any of them comes twice; keeping each costs more than it saves. */
@@ -226,11 +227,7 @@ export class SqliteEngine implements Engine {
           "its transactions are always serializable.",
       )
     }
-    if (options.variables) {
-      throw new SessionOptionsError(
-        "variables need PostgreSQL or CockroachDB; SQLite has no settings of a transaction.",
-      )
-    }
+    if (options.variables) assertVariables(this.dataSource.options.type)
   }
 
   stats(): PoolStats {

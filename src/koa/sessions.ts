@@ -6,6 +6,7 @@ import type { SessionOptions } from "../session/options"
 import type { Session } from "../session/session"
 import { SessionMaker } from "../session/session-maker"
 import type { SessionOpener } from "../session/session-opener"
+import { assertVariablesSupported } from "./assert-variables"
 import { toHttpError } from "./http-errors"
 import { endAction, enterScope, isScoped, keepAmbienceOf, scopeOf, tryScope } from "./request-context"
 import { markChainEnded, whenRequestEnds } from "./request-end"
@@ -15,10 +16,12 @@ import { type SessionsOptions, sessionsSettings } from "./sessions-options"
  * Koa middleware that gives every request a scope for its sessions. It ends them when the middleware after it have run, where
  * the session-aware driver has not already, and closes them when the body is flushed or the connection is gone.
  * A request that asks for no session costs one property. `useKoaServer()` installs it; a second one in the chain does nothing.
- * @throws {SessionOptionsError} at once, for an unknown option or one out of range
+ * @throws {SessionOptionsError} at once, for an unknown option or one out of range, or `variables` where the default maker's
+ *   database is known by then and has none
  */
 export function sessions(options: SessionsOptions = {}): Middleware {
   const settings = sessionsSettings(options)
+  if (settings.variables) assertVariablesSupported()
   if (settings.ambient) {
     keepAmbience()
     addKnownMaker(SessionMaker)

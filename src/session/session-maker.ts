@@ -4,6 +4,7 @@ import { DataSource, type DataSourceOptions } from "typeorm"
 import { buildDataSource, type DataSourceOverrides, initialize } from "../engine/data-source"
 import { SessionMakerClosedError, SessionOptionsError, SessionStateError } from "../errors"
 import { DatabaseSettings } from "../settings/database-settings"
+import { parseDatabaseUri } from "../settings/database-uri"
 import { redactUri } from "../settings/redact-uri"
 import { currentAmbience, RunAmbience, runInAmbience } from "./ambient"
 import { type ConfiguredDataSource, Generation } from "./generation"
@@ -95,7 +96,7 @@ export class SessionMaker implements SessionOpener {
     // typedi gives every class that it constructs its container as the last argument; this happens after a
     // `Container.reset()` where the maker had been registered with `Container.set(SessionMaker, maker)`.
     const isGiven = database !== undefined && !((database as unknown) instanceof ContainerInstance)
-    this.#database = isGiven ? database : () => DatabaseSettings.load().databaseUri
+    this.#database = isGiven ? database : fromSettings
     const defaults: Record<string, unknown> = {}
     const overrides: Record<string, unknown> = options
     for (const name of SESSION_OPTION_NAMES) {
@@ -114,6 +115,18 @@ export class SessionMaker implements SessionOpener {
 
   set databaseUri(uri: string) {
     this.#database = uri
+  }
+
+  /** TypeORM's name of the database, as far as the configuration tells at this moment without a function of the application's. */
+  get databaseType(): string | undefined {
+    try {
+      const given = this.#database === fromSettings ? fromSettings() : this.#database
+      if (typeof given === "string") return parseDatabaseUri(given).type
+      return given instanceof DataSource ? given.options.type : (given as { type?: string }).type
+    } catch {
+      // Whoever asks for a session will be told what is wrong with it.
+      return undefined
+    }
   }
 
   /** The defaults that this maker's sessions start from. */
@@ -327,6 +340,8 @@ export class SessionMaker implements SessionOpener {
 export function reportAsWarning(error: unknown): void {
   process.emitWarning(error instanceof Error ? error : `non-error thrown: ${String(error)}`)
 }
+
+const fromSettings = (): string => DatabaseSettings.load().databaseUri
 
 const RUN: SessionContext = { asWriter: true, label: () => "maker.run()", report: reportAsWarning }
 const OPENED_BY_HAND: SessionContext = { asWriter: true, label: () => "maker.open()", report: reportAsWarning }
