@@ -65,6 +65,9 @@ export interface Connection {
   /** @returns false where the server turned the COMMIT into a ROLLBACK */
   commit(): Promise<boolean>
 
+  /** As `commit()`, without waiting. @returns false where that is not possible, or the commit fails: `commit()` says how */
+  commitAtOnce?(): boolean
+
   rollback(): Promise<void>
 
   /**

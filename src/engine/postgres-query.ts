@@ -1,10 +1,11 @@
 /**
  * The begin on the wire together with the first statement, in pg's own terms.
- * Read for this: pg 8.23.1 `lib/query.js` (`prepare`, `handle*`, `_result`) and `lib/client.js` (`query` takes anything
- * that has `submit`). `spec/engine/postgres-query.spec.ts` fails when these change.
+ * Read for this: pg 8.23.1 `lib/query.js` (`prepare`, `handle*`, `_result`), `lib/client.js` (`query` takes anything that has
+ * `submit`) and `lib/connection.js` (each message is one write to `stream`). `spec/engine/postgres-query.spec.ts` fails when these change.
  */
 
 interface WireConnection {
+  readonly stream: { readonly writable: boolean; write(bytes: Buffer): void }
   parse(message: { text: string }): void
   bind(message: object): void
   execute(message: object): void
@@ -67,10 +68,8 @@ export function prefixedQuery(base: DriverQueryConstructor): PrefixedQueryConstr
     }
 
     override prepare(connection: WireConnection): void {
-      for (const text of this.#prefix) {
-        connection.parse({ text })
-        connection.bind({})
-        connection.execute({})
+      if (connection.stream.writable) {
+        for (const text of this.#prefix) connection.stream.write(messagesOf(text, connection))
       }
       super.prepare(connection)
     }
@@ -84,4 +83,23 @@ export function prefixedQuery(base: DriverQueryConstructor): PrefixedQueryConstr
       else super.handleCommandComplete(message, connection)
     }
   }
+}
+
+const CACHE_LIMIT = 100
+const messages = new Map<string, Buffer>()
+
+/** The messages that run a statement without parameters; hardly more than one text is ever sent, so they are made once. */
+function messagesOf(text: string, connection: WireConnection): Buffer {
+  const known = messages.get(text)
+  if (known) return known
+  const written: Buffer[] = []
+  const recorder = Object.create(connection, {
+    stream: { value: { writable: true, write: (bytes: Buffer) => written.push(bytes) } },
+  }) as WireConnection
+  recorder.parse({ text })
+  recorder.bind({})
+  recorder.execute({})
+  const bytes = Buffer.concat(written)
+  if (messages.size < CACHE_LIMIT) messages.set(text, bytes)
+  return bytes
 }

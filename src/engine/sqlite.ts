@@ -78,6 +78,16 @@ class SqliteConnection implements Connection {
     return true
   }
 
+  commitAtOnce(): boolean {
+    if (!this.client.inTransaction) return false
+    try {
+      this.#run("COMMIT")
+      return true
+    } catch {
+      return false
+    }
+  }
+
   async rollback(): Promise<void> {
     if (this.client.inTransaction) this.#run("ROLLBACK")
   }

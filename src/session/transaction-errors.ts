@@ -1,4 +1,5 @@
-import { DatabaseUnavailableError, TransactionAbortedError } from "../errors"
+import { QueryFailedError } from "typeorm"
+import { DatabaseUnavailableError, SessionError, TransactionAbortedError } from "../errors"
 
 /** @param cause the error of the statement that failed first */
 export function abortedError(what: string, isLost: boolean, cause: unknown): TransactionAbortedError {
@@ -9,6 +10,12 @@ export function abortedError(what: string, isLost: boolean, cause: unknown): Tra
       "which is a savepoint.",
     { cause },
   )
+}
+
+/** The driver's error as TypeORM gives it to the application; this package's own errors stay as they are. */
+export function statementError(text: string, parameters: readonly unknown[] | undefined, error: unknown): Error {
+  if (error instanceof SessionError) return error
+  return new QueryFailedError(text, parameters as unknown[] | undefined, error as Error)
 }
 
 export function outcomeUnknown(cause: unknown): DatabaseUnavailableError {

@@ -1,14 +1,14 @@
 import { QueryFailedError, type QueryResult } from "typeorm"
 import type { AcquireRequest, BeginOptions, Connection, Engine } from "../engine/connection"
 import { isRollbackTo } from "../engine/statement"
-import { SessionError, type TransactionAbortedError } from "../errors"
+import type { TransactionAbortedError } from "../errors"
 import { type Block, withSavepoints } from "./block"
 import type { EngineSource } from "./engine-source"
 import type { ErrorSink, Hook } from "./hooks"
 import type { QueryEvents } from "./query-events"
 import { hasRolledBack } from "./rollback"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
-import { abortedError, outcomeUnknown } from "./transaction-errors"
+import { abortedError, outcomeUnknown, statementError } from "./transaction-errors"
 
 /** The session that it belongs to. */
 export interface TransactionOwner extends ErrorSink {
@@ -215,9 +215,14 @@ export class Transaction implements RecordedTransaction {
     this.record.committed(this)
   }
 
-  /** Ends at once a transaction of which the server knows nothing. @returns false for any other: `commit()` ends it */
+  /** As `commit()`, for a transaction that needs no wait for it. @returns false for any other: `commit()` ends it */
   tryCommit(): boolean {
-    if (this.#unsentBegin.length === 0 || this.#firstFailure || this.#isLost) return false
+    const connection = this.#connection
+    if (connection === undefined || this.#firstFailure) return false
+    if (this.#unsentBegin.length === 0) {
+      if (this.events.isHeard || connection.commitAtOnce?.() !== true) return false
+      this.events.log("COMMIT")
+    }
     this.#release(false)
     this.record.committed(this)
     return true
@@ -314,10 +319,7 @@ export class Transaction implements RecordedTransaction {
 
   /** Marks the transaction as aborted, and ends its connection where that is lost. */
   #fail(text: string, parameters: readonly unknown[] | undefined, error: unknown): Error {
-    const failure =
-      error instanceof SessionError
-        ? error
-        : new QueryFailedError(text, parameters as unknown[] | undefined, error as Error)
+    const failure = statementError(text, parameters, error)
     this.#firstFailure ??= { error: failure }
     const connection = this.#connection
     if (connection && !connection.isAlive) {

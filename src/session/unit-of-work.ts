@@ -195,6 +195,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
       if (this.isUndone) throw undoneError()
       return
     }
+    if (this.tryComplete()) return
     try {
       if (!this.isQuiet) await this.#drain()
       await finishEnding(await this.#commitLast(), this)
@@ -205,8 +206,8 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   }
 
   /**
-   * As `complete()`, at once, where nothing runs and the server knows of no transaction: of an unused session, or one whose
-   * reads needed no begin.
+   * As `complete()`, at once, where nothing runs or waits and the commit needs no answer of a server: of an unused session, of
+   * one whose reads needed no begin, on SQLite.
    * @returns false where nothing was done and `complete()` is needed
    */
   tryComplete(): boolean {
