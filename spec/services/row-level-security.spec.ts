@@ -7,7 +7,7 @@ import { Container } from "typedi"
 import type { Session } from "../../src/decorators/session"
 import { Session as InjectedSession } from "../../src/decorators/session"
 import { SessionOptionsError } from "../../src/errors"
-import { getSession } from "../../src/koa/sessions"
+import { getSession, sessions } from "../../src/koa/sessions"
 import { useKoaServer } from "../../src/koa/use-koa-server"
 import { SessionMaker } from "../../src/session/session-maker"
 import { sandbox } from "../../src/testing"
@@ -224,7 +224,7 @@ describeOnEach("variables(ctx) elsewhere", others, (testDatabase) => {
   let database: CreatedDatabase
   const { DATABASE_URI } = process.env
   const variables = () => ({ "app.tenant": "red" })
-  const start = () => useKoaServer(new KoaApplication(), { sessions: { variables } })
+  const start = () => sessions({ variables })
 
   before(async () => {
     database = await testDatabase.createDatabase()
@@ -262,7 +262,7 @@ describeOnEach("variables(ctx) elsewhere", others, (testDatabase) => {
   it("is refused at the first statement where the maker came later, and says where it works", async () => {
     const app = new KoaApplication()
     const errors = collectKoaErrors(app)
-    useKoaServer(app, { sessions: { variables } })
+    app.use(sessions({ variables }))
     app.use(async (ctx) => {
       ctx.body = await (await getSession(ctx)).query("SELECT 1 AS one")
     })

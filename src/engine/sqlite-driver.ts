@@ -1,3 +1,5 @@
+import { QueryResult } from "typeorm"
+
 /** The part of a better-sqlite3 statement that is used. */
 export interface Statement {
   readonly reader: boolean
@@ -20,4 +22,20 @@ export interface SqliteDriver {
   readonly databaseConnection: Handle
   readonly attachedDatabases: Readonly<Record<string, { attachHandle: string; attachFilepathAbsolute: string }>>
   createDatabaseConnection(): Promise<Handle>
+}
+
+/** Runs the statement. better-sqlite3 binds no booleans; TypeORM's own runner turns them into 0 and 1, too. */
+export function toQueryResult(statement: Statement, parameters: readonly unknown[] | undefined): QueryResult {
+  const values = parameters?.map((value) => (typeof value === "boolean" ? Number(value) : value)) ?? []
+  const result = new QueryResult()
+  if (statement.reader) {
+    const rows = statement.all(...values)
+    result.raw = rows
+    result.records = rows as Record<string, unknown>[]
+  } else {
+    const { changes, lastInsertRowid } = statement.run(...values)
+    result.affected = changes
+    result.raw = lastInsertRowid
+  }
+  return result
 }

@@ -1,10 +1,10 @@
-import { type DataSource, QueryResult, TypeORMError } from "typeorm"
+import { type DataSource, type QueryResult, TypeORMError } from "typeorm"
 import { SessionOptionsError } from "../errors"
 import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
 import { connectFailure } from "./pool"
 import { Slots } from "./slots"
 import { isBusy, retryWhileBusy } from "./sqlite-busy"
-import type { Handle, SqliteDriver, Statement } from "./sqlite-driver"
+import { type Handle, type SqliteDriver, type Statement, toQueryResult } from "./sqlite-driver"
 import { assertVariables } from "./variables"
 
 const STATEMENT_CACHE = 200
@@ -20,6 +20,8 @@ class SqliteConnection implements Connection {
   #last: { readonly text: string; readonly statement: Statement } | undefined
   #request: AcquireRequest | undefined
   #readOnly = false
+  /** of the COMMIT that was tried at once */
+  #refusal: { readonly error: unknown } | undefined
 
   constructor(
     readonly client: Handle,
@@ -72,6 +74,7 @@ class SqliteConnection implements Connection {
   }
 
   async commit(): Promise<boolean> {
+    if (this.#refusal) throw this.#refusal.error
     if (!this.client.inTransaction) return false
     const waiting = this.#runPatiently("COMMIT")
     if (waiting) await waiting
@@ -83,7 +86,8 @@ class SqliteConnection implements Connection {
     try {
       this.#run("COMMIT")
       return true
-    } catch {
+    } catch (error) {
+      if (!isBusy(error)) this.#refusal = { error }
       return false
     }
   }
@@ -102,6 +106,7 @@ class SqliteConnection implements Connection {
     const request = this.#held()
     this.#request = undefined
     this.#last = undefined
+    this.#refusal = undefined
     if (this.client.open) {
       if (this.client.inTransaction) this.#run("ROLLBACK")
       if (this.#readOnly) this.client.pragma("query_only = 0")
@@ -327,20 +332,4 @@ export class SqliteEngine implements Engine {
   #file(): string {
     return String((this.dataSource.options as { database: unknown }).database)
   }
-}
-
-/** better-sqlite3 binds no booleans; TypeORM's own runner turns them into 0 and 1, too. */
-function toQueryResult(statement: Statement, parameters: readonly unknown[] | undefined): QueryResult {
-  const values = parameters?.map((value) => (typeof value === "boolean" ? Number(value) : value)) ?? []
-  const result = new QueryResult()
-  if (statement.reader) {
-    const rows = statement.all(...values)
-    result.raw = rows
-    result.records = rows as Record<string, unknown>[]
-  } else {
-    const { changes, lastInsertRowid } = statement.run(...values)
-    result.affected = changes
-    result.raw = lastInsertRowid
-  }
-  return result
 }
