@@ -322,9 +322,9 @@ function isUnended(entry: Entry | undefined): entry is OpenEntry {
 }
 
 /** Ends it where nothing is left of it to be ended but the tick that it waits for. */
-function isOver({ unit, ending, outcome }: Entry): boolean {
+function isOver({ unit, ending, outcome, options }: Entry): boolean {
   if (unit === undefined || unit.isClosed) return true
-  return outcome === "commit" && ending !== undefined && unit.tryComplete()
+  return outcome === "commit" && options.commit !== "manual" && ending !== undefined && unit.tryComplete()
 }
 
 function matters(unit: UnitOfWork): boolean {
