@@ -77,6 +77,15 @@ export class TransactionAbortedError extends SessionRuntimeError {
 }
 
 /**
+ * COMMIT was sent and its answer never came: the connection was lost, or time ran out. Whether the work is stored is not known,
+ * so no `afterRollback` function runs and nothing is tried again. Look for the work before doing it again; with the maker's
+ * option `resolveCommits` PostgreSQL is asked. `cause` is what ended the wait.
+ */
+export class CommitOutcomeUnknownError extends SessionRuntimeError {
+  readonly code = "ERR_SESSION_COMMIT_OUTCOME_UNKNOWN"
+}
+
+/**
  * The request used several databases, and the commit of one failed after the work of others had been committed: that stays.
  * Names are those of typedi's container. `cause` is the error of the commit that failed.
  */

@@ -10,6 +10,7 @@ export { Session } from "./decorators/session"
 export { createDataSource, type DataSourceOverrides } from "./engine/data-source"
 export {
   AcquireTimeoutError,
+  CommitOutcomeUnknownError,
   DatabaseUnavailableError,
   DatabaseUriError,
   DriverNotInstalledError,

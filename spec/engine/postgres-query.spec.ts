@@ -60,10 +60,15 @@ describeOnEach(
 
     function send(prefix: readonly string[], text: string, values?: readonly unknown[]): Promise<Answer> {
       return new Promise((resolve) => {
-        const query = new Prefixed(prefix, text, values, (error, result) => {
-          resolve({ error, result: result as Result, prefixCompleted: query.prefixCompleted })
-        })
-        client.query(query)
+        let prefixCompleted = 0
+        const prefixAnswered = (completed: number) => {
+          prefixCompleted = completed
+        }
+        client.query(
+          new Prefixed(prefix, { prefixAnswered }, text, values, (error, result) => {
+            resolve({ error, result: result as Result, prefixCompleted })
+          }),
+        )
       })
     }
 

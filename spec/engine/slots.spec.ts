@@ -4,7 +4,8 @@ import { Slots } from "../../src/engine/slots"
 import { AcquireTimeoutError } from "../../src/errors"
 
 function request(name: string, timeoutMs = 1_000): AcquireRequest {
-  return { owner: { describe: () => name }, timeoutMs, onReplica: false, asWriter: false, wait: undefined }
+  const limits = { timeoutMs, answerTimeoutMs: 1_000, statementTimeoutMs: undefined }
+  return { owner: { describe: () => name }, ...limits, onReplica: false, asWriter: false, wait: undefined }
 }
 
 describe("Slots", () => {

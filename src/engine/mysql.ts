@@ -1,14 +1,21 @@
-import { type DataSource, type DataSourceOptions, QueryResult } from "typeorm"
-import { DatabaseUnavailableError } from "../errors"
-import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
-import { DeferrableReads } from "./deferrable-read"
+import { type DataSource, type DataSourceOptions, QueryResult, TypeORMError } from "typeorm"
+import type {
+  AcquireRequest,
+  BeginOptions,
+  CommitAnswer,
+  Connection,
+  Engine,
+  PoolStats,
+  TransactionStatus,
+} from "./connection"
 import { describeTarget } from "./describe-target"
 import { codeOf, failureKind } from "./failure-kind"
 import { assertIsolation } from "./isolation"
-import { acquireFromPool, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
+import { PlainReads } from "./plain-reads"
+import { acquireFromPool, lostBeforeCommit, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
+import { isRollbackTo } from "./rollback-to"
 import { Slots } from "./slots"
-import { isPlainSelect } from "./statement"
-import { assertVariables } from "./variables"
+import { assertVariables, refuseResolve } from "./variables"
 
 type Callback = (error: Error | null, result: unknown) => void
 
@@ -17,16 +24,28 @@ interface RunningQuery {
   once(event: "end" | "error", listener: () => void): void
 }
 
-/** The part of a mysql2 pool connection that is used. */
+/** The part of a mysql2 pool connection that is used; what begins with `_` is mysql2 3.24's. */
 interface MysqlClient {
   readonly threadId: number | null
+  readonly config: {
+    readonly host?: string
+    readonly port?: number
+    readonly socketPath?: string
+    readonly user?: string
+    readonly password?: string
+    readonly database?: string
+    readonly ssl?: unknown
+  }
+  /** the command that is under way, which answers have not all come of */
+  readonly _command?: unknown
+  readonly stream: { readonly remoteAddress?: string; readonly remotePort?: number; readonly writable?: boolean; destroy(): void }
+  /** the text as it is sent, with the values in it */
+  format(text: string, values: readonly unknown[] | undefined): string
   query(text: string, values: readonly unknown[] | undefined, callback: Callback): void
   query(text: string, values: readonly unknown[] | undefined): RunningQuery
   on(event: "error" | "end", listener: () => void): void
   release(): void
   destroy(): void
-  end(): void
-  readonly stream: { destroy(): void }
 }
 
 /** The part of TypeORM 1.1.1's `MysqlDriver` that is used; what begins with `_` is mysql2 3.24's. */
@@ -47,23 +66,43 @@ interface MysqlDriver {
 }
 
 const DEFAULT_POOL = 10
-const TIMEOUT = /^SET SESSION max_(statement|execution)_time = /
+/** How long opening a connection and asking for a cancel over it may take. */
+const CANCEL_TIMEOUT_MS = 2_000
+/** `SERVER_STATUS_IN_TRANS` of the protocol's status flags. */
+const IN_TRANSACTION = 1
+/** Keeps the limit that the account gives the connection, while a session has one of its own. */
+const KEPT_LIMIT = "@routing_controllers_typeorm_limit"
+/** What the server says that it is running on a connection. */
+const RUNNING = "SELECT INFO AS text FROM information_schema.PROCESSLIST WHERE ID = "
+const BEGIN = /^\s*(?:begin|start\s+transaction)\b/i
+const ROLLBACK = /^\s*rollback\b/i
+/** What does not commit the transaction that it is part of; after the failure of one the server has rolled it back. */
+const PART_OF_TRANSACTION = /^\s*(?:\(*\s*select|insert|update|delete|replace|with|do|set|values|load)\b/i
 
 class MysqlConnection extends PooledConnection implements Connection {
-  /** Not told by the protocol in a way that the driver hands on; the session keeps count of failures itself. */
-  readonly isAborted = undefined
-  #timeoutVariable: string | undefined
+  /** the last status flags that came, as far as they tell of a transaction; rows come without any, and end none */
+  #isOpen = false
+  #limitVariable: string | undefined
+  /** what was sent last */
+  #sent: readonly [text: string, parameters: readonly unknown[] | undefined] = ["", undefined]
 
   constructor(
     readonly client: MysqlClient,
     private readonly engine: MysqlEngine,
   ) {
     super()
-    const lost = () => {
-      this.isAlive = false
-    }
+    const lost = () => this.lost()
     client.on("error", lost)
     client.on("end", lost)
+  }
+
+  get status(): TransactionStatus {
+    if (!this.isAlive) return "unknown"
+    return this.#isOpen ? "open" : "none"
+  }
+
+  protected get isSettled(): boolean {
+    return !this.client._command
   }
 
   async execute(
@@ -71,26 +110,67 @@ class MysqlConnection extends PooledConnection implements Connection {
     parameters: readonly unknown[] | undefined,
     prefix: readonly string[],
   ): Promise<QueryResult> {
-    await this.#sendAll(prefix)
-    return toQueryResult(await this.#send(text, parameters))
+    if (this.cancelling) await this.cancelling
+    if (prefix.length > 0) await this.open(prefix)
+    let raw: unknown
+    try {
+      raw = await this.#send(text, parameters, "statement")
+    } catch (error) {
+      await this.#noticeEndAfterFailure(text)
+      throw error
+    }
+    this.#noticeEnd(text, raw)
+    return toQueryResult(raw)
   }
 
-  isPlainRead(text: string): boolean {
-    return isPlainSelect(text)
+  /** Each in a round trip of its own: the driver sends one statement after another. */
+  async open(prefix: readonly string[]): Promise<void> {
+    this.isPrefixDone = false
+    for (const statement of prefix) {
+      await this.#send(statement, undefined, "answer")
+      if (statement.startsWith("START TRANSACTION")) this.hasBegun = true
+      if (statement.startsWith(`SET ${KEPT_LIMIT}`)) this.#limitVariable = limitVariableOf(statement)
+    }
+    this.isPrefixDone = true
   }
 
-  async commit(): Promise<boolean> {
-    await this.#send("COMMIT", undefined)
-    await this.#resetTimeout()
-    return true
+  /** `DO 0` does nothing and is answered with the status. */
+  async askStatus(): Promise<void> {
+    try {
+      await this.#send("DO 0", undefined, "answer")
+    } catch (error) {
+      this.end(error as Error)
+    }
+  }
+
+  isPlainRead(text: string, parameters: readonly unknown[] | undefined): boolean {
+    return this.engine.plainReads.has(text, parameters)
+  }
+
+  async commit(): Promise<CommitAnswer> {
+    if (!this.isAlive || this.client.stream.writable === false) {
+      return { outcome: "rolled back", error: lostBeforeCommit() }
+    }
+    try {
+      await this.#send("COMMIT", undefined, "answer")
+    } catch (error) {
+      // What the server refuses by an answer of its own, it has rolled back; all else leaves open how far it came.
+      const isRefused = this.isAlive && this.isSettled && !LEAVES_OPEN.has(codeOf(error) ?? "")
+      return { outcome: isRefused ? "rolled back" : "unknown", error }
+    }
+    await this.#resetLimit()
+    return { outcome: "committed" }
   }
 
   async rollback(): Promise<void> {
-    await this.#send("ROLLBACK", undefined)
-    await this.#resetTimeout()
+    await this.#send("ROLLBACK", undefined, "answer")
+    await this.#resetLimit()
   }
 
+  /** One that is left early is stopped in the database, and what had been sent of it is read to its end. */
   async stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
+    if (this.cancelling) await this.cancelling
+    this.#sent = [text, parameters]
     const query = this.client.query(text, parameters)
     let hasEnded = false
     const ended = () => {
@@ -100,24 +180,24 @@ class MysqlConnection extends PooledConnection implements Connection {
     query.once("error", ended)
     const stream = query.stream()
     stream.once("close", () => {
-      // The server goes on sending rows to a stream that was destroyed; only ending the connection stops it.
-      if (hasEnded) return
-      this.isAlive = false
-      this.#destroy()
+      if (!hasEnded) void this.cancel()
     })
     return stream
   }
 
-  async cancel(): Promise<void> {
-    if (this.client.threadId !== null) await this.engine.cancel(this.client.threadId)
+  protected override async requestCancel(): Promise<void> {
+    if (this.isSettled || !this.isAlive || this.client.threadId === null) return
+    const isStopped = await this.engine.cancel(this.client, this.client.threadId, this.client.format(...this.#sent))
+    if (isStopped || this.isSettled || !this.isAlive) return
+    throw new TypeORMError("The address of the connection leads to a server that does not run its statement.")
   }
 
   protected override canPassOn(): boolean {
-    return this.#timeoutVariable === undefined && this.engine.canPassOn()
+    return this.#limitVariable === undefined && this.engine.canPassOn()
   }
 
   protected override giveBack(isBroken: boolean): void {
-    if (isBroken || this.#timeoutVariable) this.#destroy()
+    if (isBroken || this.#limitVariable) this.destroy()
     else this.client.release()
   }
 
@@ -125,40 +205,65 @@ class MysqlConnection extends PooledConnection implements Connection {
    * `destroy()` of mysql2 3.24 only ends its side of the socket: a server that is in the middle of a large result would go on
    * waiting for it to be read, its transaction open, until `net_write_timeout` has passed.
    */
-  #destroy(): void {
+  protected override destroy(): void {
     this.client.destroy()
     this.client.stream.destroy()
   }
 
-  /** Begin and savepoints, each in a round trip of its own: the driver sends one statement after another. */
-  async #sendAll(prefix: readonly string[]): Promise<void> {
-    for (const statement of prefix) {
-      await this.#send(statement, undefined)
-      if (statement.startsWith("START TRANSACTION")) this.hasBegun = true
-      if (TIMEOUT.test(statement)) this.#timeoutVariable = statement.slice(0, statement.indexOf(" = "))
-    }
+  protected override settle(error: Error): undefined {
+    if (isFatal(error)) this.lost()
   }
 
-  /** The timeout is the connection's, not the transaction's, and must not go to the next one. */
-  async #resetTimeout(): Promise<void> {
-    if (this.#timeoutVariable === undefined) return
+  /** The limit is the connection's, not the transaction's, and must not go to the next one. */
+  async #resetLimit(): Promise<void> {
+    if (this.#limitVariable === undefined) return
     try {
-      await this.#send(`${this.#timeoutVariable} = DEFAULT`, undefined)
-      this.#timeoutVariable = undefined
+      await this.#send(`SET SESSION ${this.#limitVariable} = ${KEPT_LIMIT}`, undefined, "answer")
+      this.#limitVariable = undefined
     } catch {
-      // What was committed is committed: `release()` ends a connection that keeps the variable, and that is all.
+      // What was committed is committed: `release()` ends a connection that keeps the limit, and that is all.
     }
   }
 
-  #send(text: string, parameters: readonly unknown[] | undefined): Promise<unknown> {
-    return new Promise((resolve, reject) => {
+  #noticeEnd(text: string, raw: unknown): void {
+    if (!this.hasBegun) return
+    // It has committed the one before.
+    if (BEGIN.test(text)) this.endSeen = "committed"
+    if (this.#isOpen) return
+    // A procedure may have done either.
+    if (Array.isArray(raw)) this.endSeen = "unknown"
+    else this.endSeen = ROLLBACK.test(text) && !isRollbackTo(text) ? "rolled back" : "committed"
+  }
+
+  /** An error comes without the status; a deadlock has ended the transaction, and so has DDL that failed. */
+  async #noticeEndAfterFailure(text: string): Promise<void> {
+    if (!this.hasBegun || !this.isAlive || !this.isSettled) return
+    await this.askStatus()
+    if (this.isAlive && !this.#isOpen) this.endSeen = PART_OF_TRANSACTION.test(text) ? "rolled back" : "committed"
+  }
+
+  #send(text: string, parameters: readonly unknown[] | undefined, limit: "answer" | "statement"): Promise<unknown> {
+    this.#sent = [text, parameters]
+    return this.ask(limit === "answer" ? text : "a statement", limit, (done) => {
       this.client.query(text, parameters, (error, result) => {
-        if (error === null) return resolve(result)
-        if (isFatal(error)) this.isAlive = false
-        reject(error)
+        if (error === null) this.#keepStatus(result)
+        done(error, result)
       })
     })
   }
+
+  #keepStatus(result: unknown): void {
+    const last: unknown = Array.isArray(result) ? result.at(-1) : result
+    const { serverStatus } = (last ?? {}) as { serverStatus?: unknown }
+    if (typeof serverStatus === "number") this.#isOpen = (serverStatus & IN_TRANSACTION) !== 0
+  }
+}
+
+/** The server says that the COMMIT failed half way. */
+const LEAVES_OPEN = new Set(["ER_ERROR_DURING_COMMIT"])
+
+function limitVariableOf(statement: string): string {
+  return /max_(?:statement|execution)_time/.exec(statement)?.[0] ?? ""
 }
 
 /** MySQL and MariaDB: the driver's pool behind a queue that a waiter can leave. */
@@ -170,13 +275,14 @@ export class MysqlEngine implements Engine {
   readonly #fromReplicas: PoolAccess<MysqlClient, MysqlConnection>
   readonly #isMariaDb: boolean
   readonly #connections = new WeakMap<MysqlClient, MysqlConnection>()
-  readonly #deferrable: DeferrableReads
+  readonly plainReads: PlainReads
   #isReadCommitted = false
   #seesOnlyCommitted = false
+  isSerializable = true
 
   constructor(readonly dataSource: DataSource) {
     this.#driver = dataSource.driver as unknown as MysqlDriver
-    this.#deferrable = new DeferrableReads(dataSource)
+    this.plainReads = new PlainReads(dataSource)
     this.#isMariaDb =
       dataSource.options.type === "mariadb" || /mariadb|^(5\.5|10|11|12)\./i.test(this.#driver.version ?? "")
     const { poolSize = DEFAULT_POOL, replication } = dataSource.options as {
@@ -234,42 +340,60 @@ export class MysqlEngine implements Engine {
   begin(options: BeginOptions): readonly string[] {
     const statements: string[] = []
     if (options.timeoutMs !== undefined) {
-      statements.push(
-        this.#isMariaDb
-          ? `SET SESSION max_statement_time = ${options.timeoutMs / 1000}`
-          : `SET SESSION max_execution_time = ${options.timeoutMs}`,
-      )
+      const [variable, limit] = this.#isMariaDb
+        ? ["max_statement_time", options.timeoutMs / 1000]
+        : ["max_execution_time", options.timeoutMs]
+      const own = `@@SESSION.${variable}`
+      // The account may have a stricter one, which goes on counting.
+      statements.push(`SET ${KEPT_LIMIT} = ${own}, ${own} = IF(${own} > 0, LEAST(${own}, ${limit}), ${limit})`)
     }
     if (options.isolation) statements.push(`SET TRANSACTION ISOLATION LEVEL ${options.isolation}`)
     statements.push(options.readOnly ? "START TRANSACTION READ ONLY" : "START TRANSACTION")
     return statements
   }
 
-  isDeferrableRead({ deferBegin, isolation, readOnly, timeoutMs }: BeginOptions, text: string): boolean {
-    if (!deferBegin || readOnly || timeoutMs !== undefined) return false
+  isDeferrableRead({ deferBegin, isolation, timeoutMs }: BeginOptions, text: string, parameters: readonly unknown[] | undefined): boolean {
+    if (!deferBegin || timeoutMs !== undefined) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
     if (!this.#seesOnlyCommitted) return false
-    return this.#deferrable.has(text)
+    return this.plainReads.has(text, parameters)
   }
 
   /**
    * `REPEATABLE READ` unless the server was told otherwise: there, a transaction's first read decides what the next ones see.
    * A read without a begin has the isolation of the server: alone it sees the same as at `READ COMMITTED`, where it sees
    * nothing uncommitted, and where `autocommit` ends its transaction with it.
+   * By the driver, as the `DataSource`'s own methods may lead to a session that waits for this.
    */
   async learn(): Promise<void> {
-    const name = this.#isMariaDb ? "tx_isolation" : "transaction_isolation"
-    const rows: { isolation?: string; autocommit?: unknown }[] = await this.dataSource.query(
-      `SELECT @@${name} AS isolation, @@autocommit AS autocommit`,
-    )
-    const { isolation, autocommit } = rows[0] ?? {}
-    this.#isReadCommitted = isolation === "READ-COMMITTED"
-    this.#seesOnlyCommitted = Number(autocommit) === 1 && (this.#isReadCommitted || isolation === "REPEATABLE-READ")
+    const client = await this.#driver.obtainMasterConnection()
+    const ask = (text: string, parameters?: readonly unknown[]) =>
+      new Promise<Record<string, unknown>[]>((resolve, reject) => {
+        client.query(text, parameters, (error, rows) => {
+          if (error) reject(error)
+          else resolve(rows as Record<string, unknown>[])
+        })
+      })
+    try {
+      const name = this.#isMariaDb ? "tx_isolation" : "transaction_isolation"
+      const [row] = await ask(`SELECT @@${name} AS isolation, @@autocommit AS autocommit`)
+      const { isolation, autocommit } = row ?? {}
+      this.#isReadCommitted = isolation === "READ-COMMITTED"
+      this.isSerializable = isolation === "SERIALIZABLE"
+      this.#seesOnlyCommitted = Number(autocommit) === 1 && (this.#isReadCommitted || isolation === "REPEATABLE-READ")
+      const { question } = this.plainReads
+      if (question) this.plainReads.learn(await ask(question.text, question.parameters))
+    } catch (error) {
+      client.destroy()
+      throw error
+    }
+    client.release()
   }
 
   validate(options: BeginOptions): void {
     assertIsolation(this.dataSource, options.isolation)
     if (options.variables) assertVariables(this.dataSource.options.type)
+    if (options.resolveCommits) refuseResolve(this.dataSource.options.type)
   }
 
   stats(): PoolStats {
@@ -279,22 +403,37 @@ export class MysqlEngine implements Engine {
 
   close(): void {}
 
-  async cancel(threadId: number): Promise<void> {
-    const { options } = this.dataSource
-    const { replication } = options as { replication?: { master: object } }
-    // The pool's connections may all be busy, so the request goes over a connection of its own.
-    const canceller = this.#driver.mysql.createConnection(
-      this.#driver.createConnectionOptions(options, replication?.master ?? options),
-    )
+  /**
+   * Over a connection of its own, to the address of that very connection, as the pool's may all be busy. A balancer may stand
+   * there and lead to another server, so that it is first asked whether it runs the statement on a connection of that number.
+   * @param text of the statement
+   * @returns whether it was there and was stopped
+   * @throws where the server cannot be reached in 2 s
+   */
+  async cancel({ config, stream }: MysqlClient, threadId: number, text: string): Promise<boolean> {
+    const { host, port, socketPath, user: username, password, database, ssl } = config
+    // A certificate is made out to the name.
+    const address = ssl ? { host, port } : { host: stream.remoteAddress ?? host, port: stream.remotePort ?? port }
+    const canceller = this.#driver.mysql.createConnection({
+      ...this.#driver.createConnectionOptions(this.dataSource.options, { ...address, username, password, database }),
+      ...(socketPath && { socketPath }),
+    })
     canceller.on("error", () => undefined)
-    try {
-      await new Promise<void>((resolve, reject) => {
-        canceller.query(`KILL QUERY ${threadId}`, undefined, (error) => (error ? reject(error) : resolve()))
+    const ask = (question: string) =>
+      new Promise<unknown>((resolve, reject) => {
+        canceller.query(question, undefined, (error, result) => (error ? reject(error) : resolve(result)))
       })
+    const timer = setTimeout(() => canceller.stream.destroy(), CANCEL_TIMEOUT_MS)
+    try {
+      const [row] = (await ask(`${RUNNING}${threadId}`)) as { text: string | null }[]
+      if (row?.text?.trim() !== text.trim()) return false
+      await ask(`KILL QUERY ${threadId}`)
+      return true
     } catch (error) {
-      if (codeOf(error) === "ER_NO_SUCH_THREAD") return
-      throw new DatabaseUnavailableError("The running statement could not be cancelled.", { cause: error })
+      if (codeOf(error) === "ER_NO_SUCH_THREAD") return false
+      throw error
     } finally {
+      clearTimeout(timer)
       canceller.destroy()
     }
   }

@@ -1,8 +1,10 @@
-import { TypeORMError } from "typeorm"
+import { type QueryResult, TypeORMError } from "typeorm"
 import { AcquireTimeoutError, DatabaseUnavailableError, SessionError } from "../errors"
-import type { AcquireRequest, ConnectionOwner } from "./connection"
+import type { AcquireRequest, Connection, CommitAnswer, Outcome, TransactionStatus } from "./connection"
+import { type Due, unwatch, watch } from "./deadlines"
 import { codeOf, failureKind } from "./failure-kind"
 import type { Slots } from "./slots"
+import { isPlainSelect } from "./statement"
 
 export interface PoolAccess<Raw, Pooled extends PooledConnection> {
   /** asks the driver's pool; cannot be called off */
@@ -16,39 +18,260 @@ export interface PoolAccess<Raw, Pooled extends PooledConnection> {
   describe(): string
 }
 
-/** What a connection of a driver's pool keeps of the place that it takes in front of it. */
-export abstract class PooledConnection {
-  isAlive = true
-  hasBegun = false
-  #owner: ConnectionOwner | undefined
-  #slots: PoolSlots | undefined
+/** Past this, a statement is sent only after the begin was answered: what stands between may have forgotten the connection. */
+const LONG_IDLE_MS = 5_000
+/** A connection that was dead before something was sent on it says so in about one round trip. */
+const AT_ONCE_MS = 50
+/** How much longer than the database the client waits for a statement. */
+const GRACE_MS = 1_000
 
-  lend(owner: ConnectionOwner, slots: PoolSlots): this {
-    this.#owner = owner
-    this.#slots = slots
+type Limit = "answer" | "prefix" | "statement"
+
+interface Lease {
+  readonly request: AcquireRequest
+  readonly slots: PoolSlots
+  /** whether it had been idle in the pool, and not been opened for this request */
+  readonly wasIdle: boolean
+}
+
+/**
+ * A connection of a driver's pool: what is known of it, and the place that it takes in front of the pool. Here, and nowhere else,
+ * is decided whether it goes back: `#isClean`, from what the server said.
+ */
+export abstract class PooledConnection implements Connection, Due {
+  previous: this | undefined = undefined
+  following: this | undefined = undefined
+  dueAt = 0
+  hasBegun = false
+  isDoubtful = false
+  isPrefixDone = true
+  /** which transaction it is, where that was asked for */
+  identity: string | undefined
+  abstract readonly client: unknown
+  abstract readonly status: TransactionStatus
+  protected endSeen: Outcome | undefined
+  readonly openedAt = performance.now()
+  #isAlive = true
+  #lease: Lease | undefined
+  #heardAt = performance.now()
+  #cancelling: Promise<void> | undefined
+  #wasCancelled = false
+  /** of what was sent last */
+  #sentAt = 0
+  #sentOnlyPrefix = false
+  #wasDead = false
+  #isDeadAtOnce = false
+  #isRefused = false
+  #waiting: { readonly what: string; readonly limitMs: number | undefined; readonly fail: (error: Error) => void } | undefined
+  #isWatched = false
+
+  get isAlive(): boolean {
+    return this.#isAlive
+  }
+
+  get mayResend(): boolean {
+    // Nothing has gone out.
+    if (this.#wasDead) return true
+    if (this.#isAlive || !this.#lease?.wasIdle || this.hasBegun || this.#wasCancelled) return false
+    return this.#sentOnlyPrefix || this.#isRefused || this.#isDeadAtOnce
+  }
+
+  lend(request: AcquireRequest, slots: PoolSlots, wasIdle: boolean): this {
+    this.#lease = { request, slots, wasIdle }
     this.hasBegun = false
+    this.endSeen = undefined
+    this.identity = undefined
+    this.isDoubtful = wasIdle && performance.now() - this.#heardAt > LONG_IDLE_MS
     return this
   }
 
-  /** Goes to the next session that waits for one, or else back to the driver's pool; with `broken`, it is ended instead. */
-  release(broken: boolean): void {
-    const [owner, slots] = [this.#owner, this.#slots]
-    if (owner === undefined || slots === undefined) return
-    this.#owner = undefined
-    const isUsable = !broken && this.isAlive
-    if (isUsable && this.canPassOn(slots) && slots.handOver(owner, this)) return
-    this.giveBack(!isUsable)
-    slots.release(owner)
+  takeEnd(): Outcome | undefined {
+    const end = this.endSeen
+    this.endSeen = undefined
+    return end
   }
+
+  async cancel(): Promise<void> {
+    this.#wasCancelled = true
+    this.#cancelling ??= this.requestCancel()
+      .catch((error: unknown) => {
+        // Whether it still arrives is not known, nor whether the statement ever ends.
+        this.end(new DatabaseUnavailableError("The running statement could not be cancelled.", { cause: error }))
+      })
+      .finally(() => {
+        this.#cancelling = undefined
+      })
+    await this.#cancelling
+  }
+
+  /** Resolves when no cancel is under way: what is sent before might be hit by it. */
+  protected get cancelling(): Promise<void> | undefined {
+    return this.#cancelling
+  }
+
+  end(reason: Error): void {
+    this.#isAlive = false
+    this.destroy()
+    this.#waiting?.fail(reason)
+  }
+
+  release(): void {
+    const lease = this.#lease
+    if (lease === undefined) return
+    this.#lease = undefined
+    if (this.#cancelling && this.#isAlive) void this.#cancelling.then(() => this.#return(lease))
+    else this.#return(lease)
+  }
+
+  #return({ request, slots }: Lease): void {
+    this.#wasCancelled = false
+    const isClean = this.#isClean
+    if (isClean) this.#heardAt = performance.now()
+    if (isClean && this.canPassOn(slots) && slots.handOver(request.owner, this)) return
+    this.giveBack(!isClean)
+    if (!isClean) this.destroy()
+    slots.release(request.owner)
+  }
+
+  get #isClean(): boolean {
+    return this.#isAlive && this.isSettled && this.status === "none"
+  }
+
+  /** What the driver, or the server, says of the connection's end. */
+  protected lost(): void {
+    if (!this.#isAlive) return
+    this.#isAlive = false
+    this.#isDeadAtOnce = performance.now() - this.#sentAt <= AT_ONCE_MS
+  }
+
+  /** The server refused to go on before it answered anything, so that nothing that was sent has run. */
+  protected refused(): void {
+    this.lost()
+    this.#isRefused = !this.hasBegun
+  }
+
+  /**
+   * Sends, and waits for the answer.
+   * @param limit "answer" for what the session itself sends, "statement" for what the application sends, "prefix" for the one in
+   *   front of the other: `goOn()` says when the first is answered
+   * @param send is given what takes the answer
+   * @throws the error that `send` answers with; {DatabaseUnavailableError} past the limit: the connection is then ended
+   */
+  protected ask<T>(
+    what: string,
+    limit: Limit,
+    send: (done: (error: Error | null | undefined, result: T) => void) => void,
+  ): Promise<T> {
+    this.#sentAt = performance.now()
+    this.#wasDead = !this.#isAlive
+    this.#sentOnlyPrefix = limit === "answer"
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error) => {
+        if (this.#waiting?.fail !== fail) return
+        this.#answered()
+        reject(error)
+      }
+      let hasFailed = false
+      this.#expect(what, limit, fail)
+      send((error, result) => {
+        // After an error that the driver found by itself the server's answer comes, too.
+        if (hasFailed || this.#waiting?.fail !== fail) return
+        if (error) hasFailed = true
+        if (!error) {
+          this.#answered()
+          resolve(result)
+          return
+        }
+        const settling = this.settle(error)
+        if (settling) void settling.then(() => fail(error))
+        else fail(error)
+      })
+    })
+  }
+
+  /** The begin is answered, and the statement behind it runs: from now on its own limit counts. */
+  protected goOn(what: string): void {
+    const fail = this.#waiting?.fail
+    if (fail) this.#expect(what, "statement", fail)
+  }
+
+  #expect(what: string, limit: Limit, fail: (error: Error) => void): void {
+    const { answerTimeoutMs, statementTimeoutMs } = this.#lease?.request ?? NO_LIMITS
+    const limitMs = limit === "statement" ? statementTimeoutMs && statementTimeoutMs + GRACE_MS : answerTimeoutMs
+    this.#waiting = { what, limitMs, fail }
+    this.#unwatch()
+    if (limitMs === undefined) return
+    this.#isWatched = true
+    watch(this, limitMs)
+  }
+
+  #answered(): void {
+    this.#waiting = undefined
+    this.#unwatch()
+  }
+
+  #unwatch(): void {
+    if (!this.#isWatched) return
+    this.#isWatched = false
+    unwatch(this)
+  }
+
+  overdue(): void {
+    this.#isWatched = false
+    const { what = "a statement", limitMs = 0 } = this.#waiting ?? {}
+    // The statement may go on where only the way back is cut; nobody is lent this connection any more.
+    if (this.#isAlive) this.requestCancel().catch(() => undefined)
+    this.end(
+      new DatabaseUnavailableError(
+        `The database did not answer ${what} within ${limitMs} ms, and the connection was ended. Check the network and the ` +
+          "server's load, or raise answerTimeoutMs or timeoutMs.",
+      ),
+    )
+  }
+
+  /** whether everything that was sent on it, by code outside of the session as well, was answered */
+  protected abstract readonly isSettled: boolean
+
+  /** Sees to what is left of a failed call. @returns what to wait for before the error is handed on */
+  protected abstract settle(error: Error): Promise<void> | undefined
+
+  /** Asks the server, on a way of its own, to stop what runs on this connection. @throws where that is not possible */
+  protected abstract requestCancel(): Promise<void>
 
   /** Whether it need not go back to the driver's pool, which may have rules for it, or others that wait. */
   protected abstract canPassOn(slots: PoolSlots): boolean
 
-  /** To the driver's pool; with `isBroken`, it is ended instead. */
+  /** To the driver's pool; with `isBroken`, for the pool to forget it. */
   protected abstract giveBack(isBroken: boolean): void
+
+  /** Cuts the socket. */
+  protected abstract destroy(): void
+
+  abstract execute(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<QueryResult>
+  abstract open(prefix: readonly string[]): Promise<void>
+  looksLikeRead(text: string): boolean {
+    return isPlainSelect(text)
+  }
+
+  abstract askStatus(): Promise<void>
+  abstract isPlainRead(text: string, parameters: readonly unknown[] | undefined): boolean
+  abstract commit(): Promise<CommitAnswer>
+  abstract rollback(): Promise<void>
+  abstract stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream>
 }
 
+const NO_LIMITS = { answerTimeoutMs: undefined, statementTimeoutMs: undefined }
+
 export type PoolSlots = Slots<PooledConnection>
+
+/** Worded as pg words the loss of a connection, so that it is taken for one. */
+export function lostBeforeCommit(): Error {
+  return new Error("Connection terminated before COMMIT was sent: the transaction is rolled back")
+}
 
 /**
  * Takes a slot and then a connection of the driver's pool, both within one deadline.
@@ -60,18 +283,32 @@ export async function acquireFromPool<Raw, Pooled extends PooledConnection>(
   slots: PoolSlots,
   access: PoolAccess<Raw, Pooled>,
 ): Promise<Pooled> {
+  for (;;) {
+    const connection = await lendOne(request, slots, access)
+    if (connection.status !== "open" && connection.status !== "failed") return connection
+    connection.end(new TypeORMError("Code outside of sessions left a transaction open on a connection of the pool."))
+    connection.release()
+  }
+}
+
+async function lendOne<Raw, Pooled extends PooledConnection>(
+  request: AcquireRequest,
+  slots: PoolSlots,
+  access: PoolAccess<Raw, Pooled>,
+): Promise<Pooled> {
   const { owner } = request
+  const startedAt = performance.now()
   let remainingMs = request.timeoutMs
   if (!slots.tryAcquire(owner)) {
-    const startedAt = performance.now()
     const handedOver = await slots.acquire(request)
     // The slots of one pool hold its connections only.
-    if (handedOver) return handedOver.lend(owner, slots) as Pooled
+    if (handedOver) return handedOver.lend(request, slots, true) as Pooled
     remainingMs = Math.max(1, remainingMs - (performance.now() - startedAt))
   }
   try {
-    if (access.hasIdle()) return access.wrap(await access.open()).lend(owner, slots)
-    return access.wrap(await openInTime(remainingMs, request, access, slots)).lend(owner, slots)
+    const raw = access.hasIdle() ? await access.open() : await openInTime(remainingMs, request, access, slots)
+    const connection = access.wrap(raw)
+    return connection.lend(request, slots, connection.openedAt < startedAt)
   } catch (error) {
     if (error instanceof GivenUp) throw error.reason
     slots.release(owner)

@@ -16,3 +16,15 @@ export function isFatal(error: unknown): boolean {
     return /^(FATAL|PANIC)$/.test(String(error.severity)) || FATAL_CODE.test(String(codeOf(error)))
   return failureKind(error) === "unavailable"
 }
+
+/** An administrator, or a limit on idleness, has ended the backend. */
+const ENDED_CODE = /^(57P01|57P05|25P0[34])$/
+
+/**
+ * Whether the server ended the backend before it came to what was sent last. It looks for such an order only between two
+ * statements or within one, never between a COMMIT that is done and its answer, which would come before this error
+ * (PostgreSQL 18 `tcop/postgres.c`, `exec_simple_query` and `ProcessInterrupts`).
+ */
+export function isEndedByServer(error: unknown): boolean {
+  return isServerError(error) && ENDED_CODE.test(String(codeOf(error)))
+}

@@ -9,6 +9,7 @@ interface WireConnection {
   parse(message: { text: string }): void
   bind(message: object): void
   execute(message: object): void
+  sync(): void
 }
 
 /** The part of pg's `Query` that is extended here. */
@@ -18,8 +19,13 @@ export interface DriverQuery {
   submit(connection: WireConnection): Error | null
   prepare(connection: WireConnection): void
   requiresPreparation(): boolean
-  handleDataRow(message: unknown): void
+  handleDataRow(message: DataRow): void
   handleCommandComplete(message: unknown, connection: WireConnection): void
+  handleCopyInResponse(connection: WireConnection): void
+}
+
+interface DataRow {
+  readonly fields: readonly unknown[]
 }
 
 type Callback = (error: Error | undefined, result: unknown) => void
@@ -30,37 +36,49 @@ export type DriverQueryConstructor = new (
   callback: Callback,
 ) => DriverQuery
 
-export interface PrefixedQuery extends DriverQuery {
-  /** how many of the prefix statements the server has completed */
-  readonly prefixCompleted: number
+/** Hears how far the server has come with the prefix. */
+export interface PrefixListener {
+  /**
+   * Called with each statement that the server has carried out.
+   * @param completed how many they are now
+   * @param row the first column of the last row that any of them gave
+   */
+  prefixAnswered(completed: number, row: unknown): void
 }
 
 export type PrefixedQueryConstructor = new (
   prefix: readonly string[],
+  listener: PrefixListener,
   text: string,
   values: readonly unknown[] | undefined,
   callback: Callback,
-) => PrefixedQuery
+) => DriverQuery
 
 /**
  * Extends pg's `Query`: the prefix statements go in front of the query in one write and up to one `Sync`, so that the server
- * skips the query when one of them fails, and a prefix that succeeded stands when the query fails to parse.
+ * skips the query when one of them fails, and a prefix that succeeded stands when the query fails to parse. A `Flush` behind
+ * the prefix makes the server answer it at once: a connection that does not is known to be dead, however long the query takes.
  * The text holds one statement, as in any extended query.
  * @see PostgreSQL 18 manual, 54.2.3 "Extended Query" and 54.2.4 "Pipelining"
  */
 export function prefixedQuery(base: DriverQueryConstructor): PrefixedQueryConstructor {
-  return class extends base implements PrefixedQuery {
+  return class extends base {
     readonly #prefix: readonly string[]
+    readonly #listener: PrefixListener
     #remaining: number
+    #row: unknown
 
-    constructor(prefix: readonly string[], text: string, values: readonly unknown[] | undefined, callback: Callback) {
+    constructor(
+      prefix: readonly string[],
+      listener: PrefixListener,
+      text: string,
+      values: readonly unknown[] | undefined,
+      callback: Callback,
+    ) {
       super(text, values, callback)
       this.#prefix = prefix
+      this.#listener = listener
       this.#remaining = prefix.length
-    }
-
-    get prefixCompleted(): number {
-      return this.#prefix.length - this.#remaining
     }
 
     override requiresPreparation(): boolean {
@@ -70,21 +88,32 @@ export function prefixedQuery(base: DriverQueryConstructor): PrefixedQueryConstr
     override prepare(connection: WireConnection): void {
       if (connection.stream.writable) {
         for (const text of this.#prefix) connection.stream.write(messagesOf(text, connection))
+        connection.stream.write(FLUSH)
       }
       super.prepare(connection)
     }
 
-    override handleDataRow(message: unknown): void {
+    override handleDataRow(message: DataRow): void {
       if (this.#remaining === 0) super.handleDataRow(message)
+      else this.#row = message.fields[0]
     }
 
     override handleCommandComplete(message: unknown, connection: WireConnection): void {
-      if (this.#remaining > 0) this.#remaining--
-      else super.handleCommandComplete(message, connection)
+      if (this.#remaining === 0) return super.handleCommandComplete(message, connection)
+      this.#remaining--
+      this.#listener.prefixAnswered(this.#prefix.length - this.#remaining, this.#row)
+    }
+
+    /** The server has passed over the `Sync` behind a COPY, and waits for another one (manual, 54.2.6 "COPY Operations"). */
+    override handleCopyInResponse(connection: WireConnection): void {
+      super.handleCopyInResponse(connection)
+      connection.sync()
     }
   }
 }
 
+/** The message `Flush`: its type and its length. */
+const FLUSH = Buffer.from([0x48, 0, 0, 0, 4])
 const CACHE_LIMIT = 100
 const messages = new Map<string, Buffer>()
 

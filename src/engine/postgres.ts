@@ -1,14 +1,25 @@
 import { type DataSource, QueryResult } from "typeorm"
-import { DatabaseUnavailableError } from "../errors"
-import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
-import { DeferrableReads } from "./deferrable-read"
+import type {
+  AcquireRequest,
+  BeginOptions,
+  CommitAnswer,
+  Connection,
+  Engine,
+  Outcome,
+  PoolStats,
+  TransactionStatus,
+} from "./connection"
 import { describeTarget } from "./describe-target"
+import { codeOf } from "./failure-kind"
 import { assertIsolation } from "./isolation"
-import { acquireFromPool, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
-import { isFatal, isServerError } from "./postgres-errors"
+import { PlainReads } from "./plain-reads"
+import { acquireFromPool, lostBeforeCommit, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
+import { type Cancellable, sendCancelRequest, type WireConnectionConstructor } from "./postgres-cancel"
+import { isEndedByServer, isFatal, isServerError } from "./postgres-errors"
 import { type DriverQueryConstructor, type PrefixedQueryConstructor, prefixedQuery } from "./postgres-query"
+import { type ClientConstructor, IDENTIFICATION, resolveCommit } from "./postgres-resolve"
 import { Slots } from "./slots"
-import { isPlainSelect } from "./statement"
+import { refuseResolve } from "./variables"
 
 type Callback = (error: Error | undefined, result: unknown) => void
 
@@ -19,12 +30,17 @@ interface PostgresResult {
 }
 
 /** The part of a pg client that is used; `getTransactionStatus` came with pg 8.18. */
-interface PostgresClient {
+interface PostgresClient extends Cancellable {
   query(text: string, values: readonly unknown[] | undefined, callback: Callback): void
   query(query: object): unknown
   on(event: "error" | "end", listener: () => void): void
   getTransactionStatus?(): string | null
-  readonly processID?: number
+  /** whether everything that was sent is answered */
+  readonly readyForQuery?: boolean
+  readonly connection?: Cancellable["connection"] & {
+    readonly stream?: { readonly writable?: boolean }
+    on?(event: "readyForQuery", listener: () => void): void
+  }
 }
 
 type Release = (broken?: boolean) => void
@@ -44,14 +60,22 @@ interface PostgresDriver {
   readonly master: PostgresPool
   readonly slaves: readonly PostgresPool[]
   readonly isReplicated: boolean
-  readonly postgres: { readonly Query?: DriverQueryConstructor }
+  readonly postgres: {
+    readonly Query?: DriverQueryConstructor
+    readonly Client: ClientConstructor
+    readonly Connection: WireConnectionConstructor
+  }
   obtainMasterConnection(): Promise<[PostgresClient, Release]>
   obtainSlaveConnection(): Promise<[PostgresClient, Release]>
   loadStreamDependency(): new (text: string, parameters: readonly unknown[] | undefined) => NodeJS.ReadableStream
 }
 
+const STATUSES: Readonly<Record<string, TransactionStatus>> = { I: "none", T: "open", E: "failed" }
+
 class PostgresConnection extends PooledConnection implements Connection {
   #giveBack: Release | undefined
+  /** called when the server is ready, or the connection has ended */
+  #onSettled: (() => void) | undefined
 
   constructor(
     readonly client: PostgresClient,
@@ -60,17 +84,21 @@ class PostgresConnection extends PooledConnection implements Connection {
     super()
     // A client without a listener would end the process when its socket dies.
     const lost = () => {
-      this.isAlive = false
+      this.lost()
+      this.#onSettled?.()
     }
     client.on("error", lost)
     client.on("end", lost)
+    client.connection?.on?.("readyForQuery", () => this.#onSettled?.())
   }
 
-  get isAborted(): boolean | undefined {
-    // While the begin is under way the status is still that of before.
-    if (!this.hasBegun) return undefined
-    const status = this.client.getTransactionStatus?.()
-    return status == null ? undefined : status !== "T"
+  get status(): TransactionStatus {
+    if (!this.isAlive || !this.isSettled) return "unknown"
+    return STATUSES[this.client.getTransactionStatus?.() ?? ""] ?? "unknown"
+  }
+
+  protected get isSettled(): boolean {
+    return this.client.readyForQuery === true
   }
 
   /** @param giveBack of the driver's pool, for this time */
@@ -79,21 +107,63 @@ class PostgresConnection extends PooledConnection implements Connection {
     return this
   }
 
-  execute(text: string, parameters: readonly unknown[] | undefined, prefix: readonly string[]): Promise<QueryResult> {
+  async execute(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<QueryResult> {
+    if (this.cancelling) await this.cancelling
+    const raw = await this.#run(text, parameters, prefix)
+    this.#noticeEnd(text, raw)
+    return toQueryResult(raw)
+  }
+
+  #run(
+    text: string,
+    parameters: readonly unknown[] | undefined,
+    prefix: readonly string[],
+  ): Promise<PostgresResult | PostgresResult[]> {
     if (prefix.length === 0) return this.#plain(text, parameters)
     const { Prefixed } = this.engine
     const mayHoldSeveral = text.includes(";") && !parameters?.length
     if (Prefixed && !mayHoldSeveral) return this.#prefixed(Prefixed, text, parameters, prefix)
-    return this.#oneAfterAnother(text, parameters, prefix)
+    return this.open(prefix).then(() => this.#plain(text, parameters))
   }
 
-  isPlainRead(text: string): boolean {
-    return isPlainSelect(text)
+  async open(prefix: readonly string[]): Promise<void> {
+    this.isPrefixDone = false
+    let result: PostgresResult | PostgresResult[]
+    try {
+      result = await this.#control(prefix.join(";"))
+    } finally {
+      // What begins is first, and stays open where one behind it fails.
+      if (this.isAlive && this.isSettled && this.status !== "none") this.hasBegun = true
+    }
+    const last = Array.isArray(result) ? result.at(-1) : result
+    this.#identify(prefix, Object.values((last?.rows[0] as object | undefined) ?? {})[0])
+    this.isPrefixDone = true
   }
 
-  async commit(): Promise<boolean> {
-    const { command } = await this.#control("COMMIT")
-    return command !== "ROLLBACK"
+  /** pg hears the status with every answer. */
+  async askStatus(): Promise<void> {}
+
+  isPlainRead(text: string, parameters: readonly unknown[] | undefined): boolean {
+    return this.engine.plainReads.has(text, parameters)
+  }
+
+  async commit(): Promise<CommitAnswer> {
+    if (!this.isAlive || this.client.connection?.stream?.writable === false) {
+      return { outcome: "rolled back", error: lostBeforeCommit() }
+    }
+    try {
+      const { command } = (await this.#control("COMMIT")) as PostgresResult
+      return { outcome: command === "ROLLBACK" ? "rolled back" : "committed" }
+    } catch (error) {
+      // What the server refuses by an answer of its own, it has rolled back; all else leaves open how far it came.
+      const isAnswered = this.isAlive && this.isSettled && isServerError(error) && !leavesOpen(error)
+      const isRefused = isAnswered || isEndedByServer(error)
+      return { outcome: isRefused ? "rolled back" : "unknown", error }
+    }
   }
 
   async rollback(): Promise<void> {
@@ -101,14 +171,17 @@ class PostgresConnection extends PooledConnection implements Connection {
   }
 
   async stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
+    if (this.cancelling) await this.cancelling
     const QueryStream = this.engine.driver.loadStreamDependency()
     const stream = new QueryStream(text, parameters)
     this.client.query(stream)
     return stream
   }
 
-  async cancel(): Promise<void> {
-    await this.engine.cancel(this.client)
+  protected override requestCancel(): Promise<void> {
+    // An answer that has come, or is being read, needs none.
+    if (this.isSettled || !this.isAlive) return Promise.resolve()
+    return sendCancelRequest(this.engine.driver.postgres.Connection, this.client)
   }
 
   protected override canPassOn(slots: PoolSlots): boolean {
@@ -119,24 +192,35 @@ class PostgresConnection extends PooledConnection implements Connection {
     this.#giveBack?.(isBroken)
   }
 
-  async #oneAfterAnother(
-    text: string,
-    parameters: readonly unknown[] | undefined,
-    prefix: readonly string[],
-  ): Promise<QueryResult> {
-    await this.#control(prefix.join(";"))
-    this.hasBegun = true
-    return this.#plain(text, parameters)
+  protected override destroy(): void {
+    this.client.connection?.stream?.destroy()
   }
 
-  #plain(text: string, parameters: readonly unknown[] | undefined): Promise<QueryResult> {
-    return new Promise((resolve, reject) => {
-      let failed: Promise<void> | undefined
-      this.client.query(text, parameters, (error, result) => {
-        // After an error that the client found by itself the server's answer comes, too.
-        if (error) failed ??= this.#failed(error, reject)
-        else if (failed === undefined) resolve(toQueryResult(result as PostgresResult))
-      })
+  /**
+   * The server's answer to what was sent comes after the error, also where the client found it by itself (a value that cannot be
+   * encoded); only then is the status known. pg's own `query_timeout` says nothing of the server, which goes on.
+   */
+  protected override settle(error: Error): Promise<void> | undefined {
+    if (isServerError(error)) {
+      if (isFatal(error)) this.refused()
+    } else if (isFatal(error)) this.lost()
+    else if (error.message === READ_TIMEOUT) {
+      this.requestCancel().catch(() => undefined)
+      this.end(error)
+    }
+    if (!this.isAlive || this.isSettled) return undefined
+    return new Promise((resolve) => {
+      this.#onSettled = () => {
+        if (this.isAlive && !this.isSettled) return
+        this.#onSettled = undefined
+        resolve()
+      }
+    })
+  }
+
+  #plain(text: string, parameters: readonly unknown[] | undefined): Promise<PostgresResult | PostgresResult[]> {
+    return this.ask("a statement", "statement", (done) => {
+      this.client.query(text, parameters, done as Callback)
     })
   }
 
@@ -145,44 +229,54 @@ class PostgresConnection extends PooledConnection implements Connection {
     text: string,
     parameters: readonly unknown[] | undefined,
     prefix: readonly string[],
-  ): Promise<QueryResult> {
-    return new Promise((resolve, reject) => {
-      let failed: Promise<void> | undefined
-      const query = new Prefixed(prefix, text, parameters, (error, result) => {
-        if (query.prefixCompleted > 0) this.hasBegun = true
-        if (error) failed ??= this.#failed(error, reject)
-        else if (failed === undefined) resolve(toQueryResult(result as PostgresResult))
-      })
-      this.client.query(query)
+  ): Promise<PostgresResult | PostgresResult[]> {
+    this.isPrefixDone = false
+    return this.ask(prefix[0] ?? "", "prefix", (done) => {
+      const prefixAnswered = (completed: number, row: unknown) => {
+        this.hasBegun = true
+        if (completed < prefix.length) return
+        this.isPrefixDone = true
+        this.#identify(prefix, row)
+        this.goOn("a statement")
+      }
+      this.client.query(new Prefixed(prefix, { prefixAnswered }, text, parameters, done as Callback))
     })
   }
 
-  async #failed(error: Error, reject: (error: Error) => void): Promise<void> {
-    if (isFatal(error)) this.isAlive = false
-    // An error that the client found by itself (a value that cannot be encoded) comes before the server's answer to what
-    // was already sent; the status is known only after it.
-    else if (this.isAlive && !isServerError(error)) await this.#awaitStatus()
-    reject(error)
+  #identify(prefix: readonly string[], row: unknown): void {
+    if (prefix.at(-1) === IDENTIFICATION && row != null) this.identity = String(row)
   }
 
-  async #awaitStatus(): Promise<void> {
-    try {
-      await this.#control("")
-    } catch {
-      // Its only use is to wait; where it fails, `isAlive` or the status says so.
+  /** By the status, and by the commands that were answered: `COMMIT AND CHAIN` leaves a transaction open that is another one. */
+  #noticeEnd(text: string, raw: PostgresResult | PostgresResult[]): void {
+    if (!this.hasBegun) return
+    if (!Array.isArray(raw) && raw.command !== "COMMIT" && raw.command !== "ROLLBACK") {
+      if (this.status === "none") this.endSeen = "unknown"
+      return
     }
-    if (this.client.getTransactionStatus?.() !== "I") this.hasBegun = true
+    const commands = Array.isArray(raw) ? raw.map(({ command }) => command) : [raw.command]
+    const last = commands.findLast((command) => command === "COMMIT" || command === "ROLLBACK")
+    const isToSavepoint = last === "ROLLBACK" && this.status === "open" && !WHOLE_ROLLBACK.test(text)
+    if (last && !isToSavepoint) this.endSeen = last === "COMMIT" ? "committed" : "rolled back"
+    else if (this.status === "none") this.endSeen = "unknown"
   }
 
-  #control(text: string): Promise<PostgresResult> {
-    return new Promise((resolve, reject) => {
-      this.client.query(text, undefined, (error, result) => {
-        if (error && isFatal(error)) this.isAlive = false
-        if (error) reject(error)
-        else resolve(result as PostgresResult)
-      })
+  #control(text: string): Promise<PostgresResult | PostgresResult[]> {
+    return this.ask(text, "answer", (done) => {
+      this.client.query(text, undefined, done as Callback)
     })
   }
+}
+
+/** pg 8.23 `lib/client.js`, `query` */
+const READ_TIMEOUT = "Query read timeout"
+
+const WHOLE_ROLLBACK = /\brollback\b(?!\s+(?:work\s+|transaction\s+)?to\b)/i
+
+/** Connection exceptions, and "statement completion unknown" of clusters. */
+function leavesOpen(error: unknown): boolean {
+  const code = codeOf(error) ?? ""
+  return code === "40003" || code.startsWith("08")
 }
 
 /** PostgreSQL and CockroachDB: the driver's pool behind a queue that a waiter can leave. */
@@ -194,16 +288,16 @@ export class PostgresEngine implements Engine {
   readonly #fromPrimary: PoolAccess<[PostgresClient, Release], PostgresConnection>
   readonly #fromReplicas: PoolAccess<[PostgresClient, Release], PostgresConnection>
   readonly #connections = new WeakMap<PostgresClient, PostgresConnection>()
-  readonly #deferrable: DeferrableReads
+  readonly plainReads: PlainReads
   #isReadCommitted = false
-  #isSerializable = true
+  isSerializable = true
 
   constructor(readonly dataSource: DataSource) {
     this.driver = dataSource.driver as unknown as PostgresDriver
     const { Query } = this.driver.postgres
     this.Prefixed = Query && "prepare" in Query.prototype ? prefixedQuery(Query) : undefined
     this.#primary = new Slots(this.driver.master.options.max, "connection")
-    this.#deferrable = new DeferrableReads(dataSource)
+    this.plainReads = new PlainReads(dataSource)
     this.#fromPrimary = this.#access(() => this.driver.obtainMasterConnection(), this.driver.master)
     this.#fromReplicas = this.#access(() => this.driver.obtainSlaveConnection())
     if (this.driver.slaves.length > 0) {
@@ -271,26 +365,44 @@ export class PostgresEngine implements Engine {
     return statements
   }
 
-  isDeferrableRead({ deferBegin, isolation, readOnly, timeoutMs, variables }: BeginOptions, text: string): boolean {
-    if (!deferBegin || readOnly || timeoutMs !== undefined || variables !== undefined) return false
+  isDeferrableRead({ deferBegin, isolation, timeoutMs, variables }: BeginOptions, text: string, parameters: readonly unknown[] | undefined): boolean {
+    if (!deferBegin || timeoutMs !== undefined || variables !== undefined) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
     // Without a begin it has the isolation of the server, and a serializable read may be refused.
-    if (this.#isSerializable) return false
-    return this.#deferrable.has(text)
+    if (this.isSerializable) return false
+    return this.plainReads.has(text, parameters)
   }
 
-  /** The role, the database or the URI may set another isolation than PostgreSQL's own default. */
+  /**
+   * The role, the database or the URI may set another isolation than PostgreSQL's own default. By the driver, as the `DataSource`'s
+   * own methods may lead to a session that waits for this.
+   */
   async learn(): Promise<void> {
-    const rows: { default_transaction_isolation?: string }[] = await this.dataSource.query(
-      "SHOW default_transaction_isolation",
-    )
-    const isolation = rows[0]?.default_transaction_isolation
-    this.#isReadCommitted = isolation === "read committed"
-    this.#isSerializable = isolation === "serializable"
+    const [client, release] = await this.driver.obtainMasterConnection()
+    const ask = (text: string, parameters?: readonly unknown[]) =>
+      new Promise<Record<string, unknown>[]>((resolve, reject) => {
+        client.query(text, parameters, (error, result) => {
+          if (error) reject(error)
+          else resolve((result as PostgresResult).rows as Record<string, unknown>[])
+        })
+      })
+    try {
+      const [row] = await ask("SHOW default_transaction_isolation")
+      const isolation = row?.default_transaction_isolation
+      this.#isReadCommitted = isolation === "read committed"
+      this.isSerializable = isolation === "serializable"
+      const { question } = this.plainReads
+      if (question) this.plainReads.learn(await ask(question.text, question.parameters))
+    } catch (error) {
+      release(true)
+      throw error
+    }
+    release()
   }
 
   validate(options: BeginOptions): void {
     assertIsolation(this.dataSource, options.isolation)
+    if (options.resolveCommits && this.dataSource.options.type !== "postgres") refuseResolve(this.dataSource.options.type)
   }
 
   stats(): PoolStats {
@@ -304,29 +416,11 @@ export class PostgresEngine implements Engine {
 
   close(): void {}
 
-  async cancel(client: PostgresClient): Promise<void> {
-    if (client.processID === undefined) return
-    // The pool's clients may all be busy, so the request goes over a connection of its own.
-    const { Client } = this.driver.postgres as unknown as {
-      Client: new (
-        options: object,
-      ) => {
-        connect(): Promise<void>
-        query(text: string, values: unknown[]): Promise<unknown>
-        end(): Promise<void>
-        on(event: "error", listener: () => void): void
-      }
-    }
-    const canceller = new Client((this.driver.master as unknown as { options: object }).options)
-    canceller.on("error", () => undefined)
-    try {
-      await canceller.connect()
-      await canceller.query("SELECT pg_cancel_backend($1)", [client.processID])
-    } catch (error) {
-      throw new DatabaseUnavailableError("The running statement could not be cancelled.", { cause: error })
-    } finally {
-      await canceller.end().catch(() => undefined)
-    }
+  readonly identification = IDENTIFICATION
+
+  resolve(identity: string, timeoutMs: number): Promise<Outcome> {
+    const { options } = this.driver.master as unknown as { options: object }
+    return resolveCommit(() => new this.driver.postgres.Client(options), identity, timeoutMs)
   }
 }
 

@@ -1,11 +1,20 @@
 import { type DataSource, type QueryResult, TypeORMError } from "typeorm"
 import { SessionOptionsError } from "../errors"
-import type { AcquireRequest, BeginOptions, Connection, Engine, PoolStats } from "./connection"
+import type {
+  AcquireRequest,
+  BeginOptions,
+  CommitAnswer,
+  Connection,
+  Engine,
+  Outcome,
+  PoolStats,
+  TransactionStatus,
+} from "./connection"
 import { connectFailure } from "./pool"
 import { Slots } from "./slots"
 import { isBusy, retryWhileBusy } from "./sqlite-busy"
 import { type Handle, type SqliteDriver, type Statement, toQueryResult } from "./sqlite-driver"
-import { assertVariables } from "./variables"
+import { assertVariables, refuseResolve } from "./variables"
 
 const STATEMENT_CACHE = 200
 /** TypeORM writes numbers into the text on SQLite, so that hardly any of them comes twice; keeping each costs more than it saves. */
@@ -15,11 +24,17 @@ const DEFAULT_READERS = 10
 
 class SqliteConnection implements Connection {
   hasBegun = false
+  isPrefixDone = true
+  readonly isDoubtful = false
+  readonly mayResend = false
+  readonly identity = undefined
+  #endSeen: Outcome | undefined
   readonly #statements = new Map<string, Statement>()
   /** asked for several times while it runs, and then hardly ever again */
   #last: { readonly text: string; readonly statement: Statement } | undefined
   #request: AcquireRequest | undefined
   #readOnly = false
+  #isEnded = false
   /** of the COMMIT that was tried at once */
   #refusal: { readonly error: unknown } | undefined
 
@@ -29,18 +44,25 @@ class SqliteConnection implements Connection {
   ) {}
 
   get isAlive(): boolean {
-    return this.client.open
+    return this.client.open && !this.#isEnded
   }
 
-  /** SQLite goes on after a failed statement, except where it rolled back by itself (a full disk, `ON CONFLICT ROLLBACK`). */
-  get isAborted(): boolean | undefined {
-    return this.hasBegun && !this.client.inTransaction ? true : undefined
+  get status(): TransactionStatus {
+    if (!this.isAlive) return "unknown"
+    return this.client.inTransaction ? "open" : "none"
   }
 
   checkOut(request: AcquireRequest): this {
     this.#request = request
     this.hasBegun = false
+    this.#endSeen = undefined
     return this
+  }
+
+  takeEnd(): Outcome | undefined {
+    const end = this.#endSeen
+    this.#endSeen = undefined
+    return end
   }
 
   async execute(
@@ -48,7 +70,9 @@ class SqliteConnection implements Connection {
     parameters: readonly unknown[] | undefined,
     prefix: readonly string[],
   ): Promise<QueryResult> {
+    this.isPrefixDone = false
     if (this.hasBegun) for (const savepoint of prefix) this.#run(savepoint)
+    this.isPrefixDone = this.hasBegun
     const statement = this.#prepare(text)
     // A reader whose first statement writes takes the write lock before its snapshot, so that the snapshot cannot be stale:
     // SQLite "Write-Ahead Logging", 2.2 "Concurrency", and "Transaction", 2.1 "BUSY_SNAPSHOT".
@@ -59,9 +83,27 @@ class SqliteConnection implements Connection {
       return toQueryResult(statement, parameters)
     } catch (error) {
       if (!isBusy(error)) throw error
-      return retryWhileBusy(() => toQueryResult(statement, parameters), error, this.#held())
+      return await retryWhileBusy(() => toQueryResult(statement, parameters), error, this.#held())
+    } finally {
+      this.#noticeEnd(text)
     }
   }
+
+  async open(prefix: readonly string[]): Promise<void> {
+    if (this.hasBegun) for (const savepoint of prefix) this.#run(savepoint)
+    else await this.#begin(prefix)
+  }
+
+  /** Raw COMMIT or ROLLBACK; SQLite also rolls back by itself (a full disk, `ON CONFLICT ROLLBACK`). */
+  #noticeEnd(text: string): void {
+    if (this.hasBegun && !this.client.inTransaction) this.#endSeen = COMMIT.test(text) ? "committed" : "rolled back"
+  }
+
+  looksLikeRead(text: string): boolean {
+    return this.isPlainRead(text)
+  }
+
+  async askStatus(): Promise<void> {}
 
   isPlainRead(text: string): boolean {
     try {
@@ -73,12 +115,16 @@ class SqliteConnection implements Connection {
     }
   }
 
-  async commit(): Promise<boolean> {
-    if (this.#refusal) throw this.#refusal.error
-    if (!this.client.inTransaction) return false
-    const waiting = this.#runPatiently("COMMIT")
-    if (waiting) await waiting
-    return true
+  async commit(): Promise<CommitAnswer> {
+    if (!this.isAlive) return { outcome: "rolled back", error: new TypeORMError("The SQLite connection is closed.") }
+    try {
+      if (this.#refusal) throw this.#refusal.error
+      const waiting = this.#runPatiently("COMMIT")
+      if (waiting) await waiting
+      return { outcome: "committed" }
+    } catch (error) {
+      return { outcome: "rolled back", error }
+    }
   }
 
   commitAtOnce(): boolean {
@@ -102,17 +148,23 @@ class SqliteConnection implements Connection {
 
   async cancel(): Promise<void> {}
 
-  release(broken: boolean): void {
+  end(): void {
+    this.#isEnded = true
+  }
+
+  release(): void {
     const request = this.#held()
     this.#request = undefined
     this.#last = undefined
     this.#refusal = undefined
+    const isClean = this.status === "none"
+    this.#isEnded = false
     if (this.client.open) {
       if (this.client.inTransaction) this.#run("ROLLBACK")
       if (this.#readOnly) this.client.pragma("query_only = 0")
     }
     this.#readOnly = false
-    this.engine.checkIn(this, request, broken)
+    this.engine.checkIn(this, request, !isClean)
   }
 
   #held(): AcquireRequest {
@@ -136,6 +188,7 @@ class SqliteConnection implements Connection {
         this.client.pragma("query_only = 1")
       } else this.#run(statement)
     }
+    this.isPrefixDone = true
   }
 
   #run(text: string): void {
@@ -170,6 +223,7 @@ class SqliteConnection implements Connection {
   }
 }
 
+const COMMIT = /^\s*(?:commit|end)\b/i
 const QUERY_ONLY = "PRAGMA query_only = 1"
 
 /**
@@ -178,6 +232,8 @@ const QUERY_ONLY = "PRAGMA query_only = 1"
  * handle of its `DataSource`, and sessions take turns.
  */
 export class SqliteEngine implements Engine {
+  /** SQLite's transactions all are; that is enforced while they write, and their COMMIT refuses nothing that was read. */
+  readonly isSerializable = false
   readonly #driver: SqliteDriver
   readonly #isMemory: boolean
   readonly #readers: Slots
@@ -243,6 +299,7 @@ export class SqliteEngine implements Engine {
       )
     }
     if (options.variables) assertVariables(this.dataSource.options.type)
+    if (options.resolveCommits) refuseResolve(this.dataSource.options.type)
   }
 
   stats(): PoolStats {

@@ -21,8 +21,9 @@ const FORBIDDEN = /;|--|\/\*|#|\$(?!\d)|\\|\s\.|\.\s|\binto\b|\bfor\b|\block\b|\
 const CALL = /([\p{L}_.][\p{L}\p{N}_$.]*|["'`\]])\s*\(/giu
 
 /**
- * Whether a statement is a plain `SELECT`: no locking clause, no `INTO`, and no function but the known harmless ones.
- * Conservative: what it does not understand is no plain read. SQLite's own answer is exact and is used there instead.
+ * Whether a statement reads, as far as its text tells: a `SELECT` without locking clause or `INTO`, and with no function but the
+ * known harmless ones. A view or a function in attribute notation can hide a write from it, so that nothing that must be true
+ * hangs on it: only whether a statement whose client has left is stopped. `PlainReads` knows more, and of less.
  */
 export function isPlainSelect(text: string): boolean {
   const known = cache.get(text)
@@ -41,11 +42,4 @@ function classify(text: string): boolean {
     if (!HARMLESS_BEFORE_PARENTHESIS.has(name.toLowerCase())) return false
   }
   return true
-}
-
-const ROLLBACK_TO = /^\s*rollback\s+(work\s+|transaction\s+)?to\b/i
-
-/** `ROLLBACK TO SAVEPOINT` written by hand: the one statement that an aborted transaction still takes. */
-export function isRollbackTo(text: string): boolean {
-  return ROLLBACK_TO.test(text)
 }

@@ -12,3 +12,13 @@ export function assertVariables(type: string): void {
     `variables need PostgreSQL or CockroachDB; the database is "${type}", which has no settings of a transaction.`,
   )
 }
+
+/**
+ * @param type TypeORM's name of the database
+ * @throws {SessionOptionsError} always
+ */
+export function refuseResolve(type: string): never {
+  throw new SessionOptionsError(
+    `resolveCommits needs PostgreSQL; the database is "${type}", which does not tell what became of a COMMIT.`,
+  )
+}

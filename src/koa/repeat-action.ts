@@ -1,7 +1,8 @@
 import type { Context } from "koa"
 import type { Action } from "routing-controllers"
 import type { RequestScope } from "../request/request-scope"
-import { takeAnswerBack, tryScope } from "./request-context"
+import { AttemptAmbience, areAttemptsKept, runInAmbience } from "../session/ambient"
+import { settingsOf, takeAnswerBack, tryScope } from "./request-context"
 
 export type ExecuteAction = (action: Action) => unknown
 
@@ -55,10 +56,17 @@ export function repeatable(execute: ExecuteAction): ExecuteAction {
   return function runAction(action: Action): unknown {
     const earlier = tryScope(action.context)
     if (earlier?.hasWritten) attemptsOf(earlier).followsWrites = true
-    const outcome = execute(action)
+    const isKept = areAttemptsKept || settingsOf(action.context)?.ambient === true
+    const executeOnce = isKept ? inAttempt(execute) : execute
+    const outcome = executeOnce(action)
     if (!(outcome instanceof Promise)) return outcome
-    return outcome.catch((error: unknown) => repeat(execute, action, error))
+    return outcome.catch((error: unknown) => repeat(executeOnce, action, error))
   }
+}
+
+/** So that code which goes on after its action has failed, or while it is run again, is known to belong to that try. */
+function inAttempt(execute: ExecuteAction): ExecuteAction {
+  return (action) => runInAmbience(new AttemptAmbience(), async () => execute(action))
 }
 
 async function repeat(execute: ExecuteAction, action: Action, failure: unknown): Promise<unknown> {

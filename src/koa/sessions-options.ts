@@ -1,5 +1,6 @@
 import type { Context } from "koa"
 import { SessionOptionsError } from "../errors"
+import { keepAttempts } from "../session/ambient"
 import { assertOnlySessionOptions, type SessionOptions } from "../session/options"
 
 /** Options of `sessions()`: defaults for the sessions of all requests, and what concerns the request. */
@@ -57,6 +58,7 @@ export function sessionsSettings(options: SessionsOptions): SessionsSettings {
   if (typeof warnAfterMs !== "number" || !(warnAfterMs > 0)) {
     throw new SessionOptionsError('sessions(): option "warnAfterMs" must be a number of ms above 0.')
   }
+  if (defaults.retries) keepAttempts()
   return Object.freeze({ defaults: Object.freeze(defaults), mapErrors, rollbackWhen, variables, warnAfterMs, ambient })
 }
 

@@ -1,7 +1,8 @@
 import type { ServiceIdentifier } from "typedi"
+import { currentAttempt, endedAttemptError } from "../session/ambient"
 import { nextTick } from "../session/next-tick"
 import type { OpenStreams } from "../session/open-streams"
-import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions } from "../session/options"
+import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions, sameOptions } from "../session/options"
 import { type Session, unitOf } from "../session/session"
 import type { SessionContext } from "../session/session-context"
 import type { SessionMaker } from "../session/session-maker"
@@ -49,6 +50,7 @@ export class RequestScope {
   /** names of the makers whose work has been committed, in that order */
   #committedMakers: readonly string[] = NONE
   #isAbandoned = false
+  #hasFailed = false
   #isFinished = false
   #attempts = 0
   #asked = 0
@@ -85,6 +87,7 @@ export class RequestScope {
    * that the container has dropped meanwhile keeps the sessions that it gave this request.
    */
   session(request: SessionRequest): Session | Promise<Session> {
+    this.#assertGoesOn()
     this.#asked++
     const { identifier } = request
     if (this.#entries.length === 0) {
@@ -95,13 +98,13 @@ export class RequestScope {
       (entry) =>
         entry.identifier === identifier &&
         !this.#hasEnded(entry) &&
-        entry.options === request.resolve(entry.maker, this.host.defaults),
+        sameOptions(entry.options, request.resolve(entry.maker, this.host.defaults)),
     )
     if (known) return known.session
     const maker = findMaker(identifier)
     const options = request.resolve(maker, this.host.defaults)
     const same = this.#entries.find(
-      (entry) => entry.maker === maker && entry.options === options && !this.#hasEnded(entry),
+      (entry) => entry.maker === maker && sameOptions(entry.options, options) && !this.#hasEnded(entry),
     )
     return same ? same.session : this.#open(identifier, maker, options)
   }
@@ -111,11 +114,12 @@ export class RequestScope {
    * @param own where only a session with these options will do
    */
   sessionOf(maker: SessionOpener, own: SessionOptions = {}): Session | Promise<Session> {
+    this.#assertGoesOn()
     this.#asked++
     const live = this.#entries.filter((entry) => entry.maker === maker && !this.#hasEnded(entry))
     const isAny = Object.keys(own).length === 0
     const options = resolveSessionOptions(maker.sessionDefaults, this.host.defaults, own)
-    const known = isAny ? live[0] : live.find((entry) => entry.options === options)
+    const known = isAny ? live[0] : live.find((entry) => sameOptions(entry.options, options))
     return known ? known.session : this.#open(maker, maker, options)
   }
 
@@ -145,15 +149,31 @@ export class RequestScope {
     return undefined
   }
 
-  /** Rolls every session back; also what the failed action did not await. Never rejects. */
+  /**
+   * Rolls every session back; also what the failed action did not await. What its code asks for later is refused. Never rejects.
+   */
   async fail(): Promise<void> {
+    this.#hasFailed = true
+    const attempt = currentAttempt()
+    if (attempt) attempt.hasEnded = true
     await this.#closeAll()
   }
 
   /** The client is gone before it was answered: what only read is cancelled in the database, what wrote runs to its end. */
   abandon(): void {
     this.#isAbandoned = true
-    for (const { unit } of this.#entries) if (unit && !unit.hasWritten) void unit.cancel()
+    if (this.#isWork) return
+    for (const { unit } of this.#entries) if (unit) void unit.cancel()
+  }
+
+  /** Whether the request, in any of its sessions, wrote or committed. */
+  get #isWork(): boolean {
+    return this.#entries.some(({ unit }) => unit?.hasEverWritten || unit?.hasCommitted)
+  }
+
+  /** @throws {SessionClosedError} in code of an action that has failed, or of an earlier try */
+  #assertGoesOn(): void {
+    if (this.#hasFailed || currentAttempt()?.hasEnded) throw endedAttemptError()
   }
 
   /**
@@ -174,7 +194,7 @@ export class RequestScope {
       // Nobody is left to read them, and what waits for their end would wait for ever.
       unit.streams?.destroy()
       await entry.ending
-      const isInVain = this.#isAbandoned && !unit.hasWritten
+      const isInVain = this.#isAbandoned && !this.#isWork
       const late = isInVain ? "close" : decideLate(outcome ?? "rollback", options.commit)
       if (late === "commit" && !unit.isClosed && !hasFailed) {
         await this.#committed(entry, unit, () => unit.complete()).catch((error: unknown) => {
@@ -189,9 +209,12 @@ export class RequestScope {
   /** @returns whether the action may be run again; its sessions are then rolled back and the next ones are new */
   async prepareRetry(): Promise<boolean> {
     const allowed = this.#entries.reduce((most, { options }) => Math.max(most, options.retries), 0)
-    const hasCommitted = this.#entries.some(({ unit }) => unit?.hasCommitted)
-    if (this.#attempts >= allowed || this.#isAbandoned || hasCommitted) return false
+    const attempt = currentAttempt()
+    const hasCommitted = attempt?.hasCommitted || this.#entries.some(({ unit }) => unit?.hasCommitted)
+    // Of a try that was not kept it is not known what else it has committed, nor which code goes on belonging to it.
+    if (this.#attempts >= allowed || this.#isAbandoned || hasCommitted || attempt === undefined) return false
     this.#attempts++
+    attempt.hasEnded = true
     await this.#closeAll()
     this.#entries.length = 0
     return true
@@ -199,7 +222,7 @@ export class RequestScope {
 
   #hasEnded({ unit, outcome, isLeaving }: Entry): boolean {
     if (unit === undefined) return outcome !== undefined
-    return (unit.isClosed || isLeaving) && !this.#isAbandoned
+    return (unit.isClosed || isLeaving) && !(this.#isAbandoned && !this.#isWork)
   }
 
   #open(
@@ -232,7 +255,8 @@ export class RequestScope {
     entry.session = session
     entry.unit = unitOf(session)
     // It came too late: the request failed, or its client left, while the DataSource was starting.
-    if (this.#isAbandoned || this.#isFinished || entry.outcome) void entry.unit.close()
+    const isInVain = this.#isAbandoned && !this.#isWork
+    if (isInVain || this.#isFinished || entry.outcome) void entry.unit.close()
   }
 
   async #closeAll(): Promise<void> {
@@ -310,7 +334,7 @@ export class RequestScope {
   ): Promise<void> {
     await streams.whenEnded()
     if (unit.isClosed || commit === "after-response") return
-    if (commit === "manual" || (this.#isAbandoned && !unit.hasWritten)) await unit.close()
+    if (commit === "manual" || (this.#isAbandoned && !this.#isWork)) await unit.close()
     else await unit.complete()
   }
 }

@@ -5,6 +5,7 @@ import {
   resolveSessionOptions,
   type SessionOptions,
 } from "../session/options"
+import { keepAttempts } from "../session/ambient"
 import { SessionMaker } from "../session/session-maker"
 import type { SessionOpener } from "../session/session-opener"
 
@@ -40,6 +41,7 @@ export class SessionRequest {
     assertOnlySessionOptions(own, ["maker"], where)
     this.identifier = maker ?? SessionMaker
     this.#own = own
+    if (own.retries) keepAttempts()
   }
 
   /** equal for requests that ask for the same of the same maker */

@@ -1,8 +1,32 @@
-import { SessionOptionsError } from "../errors"
+import { SessionClosedError, SessionOptionsError } from "../errors"
 import { CountedStorage } from "./counted-storage"
 import { SESSION_OPTION_NAMES, type SessionOptions } from "./options"
 import { type Session, unitOf } from "./session"
 import type { SessionOpener } from "./session-opener"
+
+/**
+ * One try of an action. Code that was started in it belongs to it: once it has ended, without success, that code gets no
+ * session any more, neither the next try's nor a new one.
+ */
+export class Attempt {
+  hasEnded = false
+  /** whether a `run()`, or a session opened by hand, of it has committed something: it must not be made again */
+  hasCommitted = false
+}
+
+/** Whether any action may be tried again, so that it has to be known which try code belongs to. */
+export let areAttemptsKept = false
+
+/** Called where `retries` above 0 are asked for. */
+export function keepAttempts(): void {
+  areAttemptsKept = true
+  keepAmbience()
+}
+
+/** The try of an action that the calling code was started in, where that is known: see `keepAttempts()` and `ambient`. */
+export function currentAttempt(): Attempt | undefined {
+  return currentAmbience()?.attempt
+}
 
 /** What the code that runs in it shares without handing it on: a request, or a `run()`. */
 export interface Ambience {
@@ -14,6 +38,7 @@ export interface Ambience {
   sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> | undefined
   /** Whether a session of that maker is in use in it. */
   hasSession(maker: SessionOpener): boolean
+  readonly attempt?: Attempt | undefined
 }
 
 const storage = new CountedStorage<Ambience>()
@@ -36,9 +61,33 @@ export function currentAmbience(): Ambience | undefined {
   return storage.get()
 }
 
+/** Of one try of an action. What surrounds it is that of the request, or nothing where `ambient` is off. */
+export class AttemptAmbience implements Ambience {
+  readonly attempt = new Attempt()
+  readonly #outer = currentAmbience()
+
+  sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> | undefined {
+    if (this.attempt.hasEnded) throw endedAttemptError()
+    return this.#outer?.sessionOf(maker, options)
+  }
+
+  hasSession(maker: SessionOpener): boolean {
+    return this.#outer?.hasSession(maker) === true
+  }
+}
+
+export function endedAttemptError(): SessionClosedError {
+  return new SessionClosedError(
+    "A session was asked for by code of an action that has failed, or is being run again: its work was rolled back, and what " +
+      "comes later must not be stored. Await all work of an action in it; what is to stay in any case, such as a log of " +
+      "failures, goes into maker.run().",
+  )
+}
+
 /** Of a `run()`: its own session, and for other makers what surrounds it. */
 export class RunAmbience implements Ambience {
   readonly #outer = currentAmbience()
+  readonly attempt = this.#outer?.attempt
 
   constructor(
     private readonly maker: SessionOpener,

@@ -28,6 +28,12 @@ export class Block {
     return heir
   }
 
+  /** Whether it, or a block around it, was rolled back: what belongs to it is refused. */
+  get isUndone(): boolean {
+    for (let block: Block | undefined = this; block; block = block.parent) if (block.outcome === "rolled back") return true
+    return false
+  }
+
   isWithin(other: Block): boolean {
     for (let block: Block | undefined = this; block; block = block.parent) if (block === other) return true
     return false
@@ -52,8 +58,8 @@ export function withSavepoints(begin: readonly string[], blocks: readonly Block[
 }
 
 /**
- * Which block a piece of code runs in. A call through the outer variable inside a block and a call of a parallel sibling
- * look the same but for that, and only one of them may wait for the block to end.
+ * Which block a piece of code was started in. A call through the outer variable inside a block and a call of a parallel sibling
+ * look the same but for that: the first belongs to the block, and is undone or refused with it.
  */
 const storage = new CountedStorage<Frame>()
 
@@ -66,10 +72,16 @@ export function runInBlock<T>(block: Block, fn: () => Promise<T>): Promise<T> {
   return storage.run({ block, outer: storage.get() }, fn)
 }
 
-/** @returns the innermost open block within `outer` that this code runs in; blocks of other sessions may be in between */
-export function currentBlockWithin(outer: Block): Block | undefined {
-  for (let frame = storage.get(); frame; frame = frame.outer) {
-    if (frame.block.outcome === undefined && frame.block.isWithin(outer)) return frame.block
-  }
+/**
+ * Keeps code in the block that it was started in also after that block has ended, until what is returned is called: at the end
+ * of the session, which then refuses everything.
+ */
+export function keepBlocks(): () => void {
+  return storage.hold()
+}
+
+/** @returns the innermost block of the session of `root` that this code was started in; blocks of other sessions may be in between */
+export function blockOfCode(root: Block): Block | undefined {
+  for (let frame = storage.get(); frame; frame = frame.outer) if (frame.block.isWithin(root)) return frame.block
   return undefined
 }

@@ -1,7 +1,7 @@
 import type { IsolationLevel } from "../engine/connection"
 import { SessionStateError, TransactionAbortedError } from "../errors"
-import { Block, currentBlockWithin, runInBlock } from "./block"
-import { type ErrorSink, runHooks } from "./hooks"
+import { Block, blockOfCode, keepBlocks, runInBlock } from "./block"
+import { type ErrorSink, type Hook, runHooks } from "./hooks"
 import type { StatementQueue } from "./statement-queue"
 import type { Transaction } from "./transaction"
 
@@ -10,6 +10,8 @@ export interface BlockHost extends ErrorSink {
   readonly transaction: Transaction | undefined
   /** @throws {SessionOptionsError} where the open transaction has another one */
   chooseIsolation(isolation: IsolationLevel): void
+  /** what a block has chosen that is undone before anything was sent */
+  forgetIsolation(): void
 }
 
 /** The savepoints of one session: blocks run one after another, and one inside another nests. */
@@ -17,6 +19,7 @@ export class Blocks {
   readonly #queue: StatementQueue
   readonly #root: Block
   #count = 0
+  #stopKeeping: (() => void) | undefined
 
   constructor(
     queue: StatementQueue,
@@ -26,17 +29,26 @@ export class Blocks {
     this.#root = queue.top
   }
 
-  /** The block that a call acts in: inside a block, the outer variable means that block, too. */
+  /**
+   * The block that a call acts in: code that was started in a block belongs to it, whichever variable it uses.
+   * @returns the error that refuses it, where that block was rolled back
+   */
   innermost(block: Block): Block | TransactionAbortedError {
+    if (this.#count === 0) return block
+    if (block.isUndone) return rolledBackError()
     const own = block.heir
-    if (own.outcome === "rolled back") return rolledBackError()
-    if (this.#queue.top === this.#root) return own
-    return currentBlockWithin(own) ?? own
+    const started = blockOfCode(this.#root)
+    if (started === undefined) return own
+    if (started.isUndone) return rolledBackError()
+    const belonging = started.heir
+    return belonging.isWithin(own) ? belonging : own
   }
 
   /** @throws {SessionStateError} inside a block, which ends by itself */
   assertOutside(block: Block, what: string): void {
-    if (this.innermost(block) === this.#root) return
+    const innermost = this.innermost(block)
+    if (innermost === this.#root) return
+    if (innermost instanceof Error) throw innermost
     throw new SessionStateError(
       `${what} was called inside a transaction() block, which ends by itself: return from the block, or throw to undo it.`,
     )
@@ -48,6 +60,7 @@ export class Blocks {
     let result: T
     try {
       result = await runInBlock(block, () => fn(block))
+      this.#refuseOpenInside(block)
     } catch (error) {
       // The first error wins.
       await this.rollback(block).catch((failure: unknown) => this.host.report(failure))
@@ -61,8 +74,10 @@ export class Blocks {
   async open(outer: Block, isolation: IsolationLevel | undefined, isByHand = false): Promise<Block> {
     const parent = this.innermost(outer)
     if (parent instanceof Error) throw parent
-    return this.#queue.run(parent, async () => {
+    return this.#queue.run(parent, A_BLOCK, async () => {
       if (isolation) this.host.chooseIsolation(isolation)
+      // Until the session has closed: what a block leaves behind must not be taken for code outside of it.
+      this.#stopKeeping ??= keepBlocks()
       const block = new Block(parent.heir, `session_${++this.#count}`, isByHand)
       block.wasAborted = this.host.transaction?.isAborted === true
       this.#queue.top = block
@@ -70,54 +85,96 @@ export class Blocks {
     })
   }
 
+  /** The session has closed. */
+  close(): void {
+    this.#stopKeeping?.()
+    this.#stopKeeping = undefined
+  }
+
   /** @throws {TransactionAbortedError} where a statement of the block had failed; the block is then rolled back */
   async release(block: Block): Promise<void> {
+    if (block.isUndone) throw rolledBackError()
+    let hooks: readonly Hook[] = []
     try {
       await this.#queue.runLast(block, async () => {
         try {
           await this.host.transaction?.releaseSavepoint(block)
         } catch (error) {
           // The first error wins.
-          await this.#undo(block).catch((failure: unknown) => this.host.report(failure))
+          hooks = await this.#undo(block)
           throw error
         }
         block.outcome = "released"
         block.parent?.hooks.adopt(block.hooks)
         this.#queue.top = block.parent ?? this.#root
+        this.#forgetIsolationIfUnused()
       })
     } finally {
-      if (block.outcome !== "released") await runHooks(block.hooks.take("rollback"), this.host)
+      await runHooks(hooks, this.host)
     }
   }
 
   async rollback(block: Block): Promise<void> {
     this.#queue.refuseBlock(block, rolledBackError)
-    try {
-      await this.#queue.runLast(block, () => this.#undo(block))
-    } finally {
-      await runHooks(block.hooks.take("rollback"), this.host)
-    }
+    const hooks = await this.#queue.runLast(block, () => this.#undo(block), true)
+    await runHooks(hooks, this.host)
   }
 
   /** @throws {SessionStateError} where the innermost block is one that no code is bound to end */
   refuseByHand(): void {
-    if (!this.#queue.top.isByHand) return
-    throw new SessionStateError(
-      "A transaction that was begun with queryRunner.startTransaction() has not been ended: call commitTransaction() or " +
-        "rollbackTransaction(), or use db.transaction(...), which ends by itself.",
-    )
+    if (this.#queue.top.isByHand) throw byHandError()
   }
 
-  async #undo(block: Block): Promise<void> {
-    try {
-      await this.host.transaction?.rollbackToSavepoint(block)
-    } finally {
-      block.outcome = "rolled back"
-      this.#queue.top = block.parent ?? this.#root
-      // What was issued while it was being undone.
-      this.#queue.refuseBlock(block, rolledBackError)
+  /** What a session that closes does with its open blocks: they end with the transaction. */
+  takeOpenHooks(take: (block: Block) => readonly Hook[]): readonly Hook[] {
+    const blocks: Block[] = []
+    for (let block: Block | undefined = this.#queue.top; block; block = block.parent) blocks.unshift(block)
+    return blocks.flatMap((block) => take(block))
+  }
+
+  /** The server knows none of the savepoints any more: the transaction ended under them. */
+  forgetSent(): void {
+    for (let block: Block | undefined = this.#queue.top; block; block = block.parent) {
+      block.isSent = false
+      block.wasAborted = false
     }
   }
+
+  #refuseOpenInside(block: Block): void {
+    const { top } = this.#queue
+    if (top !== block && top.isByHand && top.isWithin(block)) throw byHandError()
+  }
+
+  #forgetIsolationIfUnused(): void {
+    if (this.host.transaction === undefined && this.#queue.top === this.#root) this.host.forgetIsolation()
+  }
+
+  /** Undoes the block, and those inside it that nobody ended. Never rejects: what fails is reported, the work is refused anyway. */
+  async #undo(block: Block): Promise<readonly Hook[]> {
+    try {
+      await this.host.transaction?.rollbackToSavepoint(block)
+    } catch (error) {
+      this.host.report(error)
+    }
+    const undone: Block[] = []
+    for (let inner: Block | undefined = this.#queue.top; inner?.isWithin(block); inner = inner.parent) undone.unshift(inner)
+    if (!undone.includes(block)) undone.unshift(block)
+    for (const one of undone) one.outcome = "rolled back"
+    this.#queue.top = block.parent ?? this.#root
+    this.#forgetIsolationIfUnused()
+    // What was issued while it was being undone.
+    this.#queue.refuseBlock(block, rolledBackError)
+    return undone.flatMap(({ hooks }) => hooks.take("rolled back"))
+  }
+}
+
+const A_BLOCK = { phrase: "a transaction() block" }
+
+function byHandError(): SessionStateError {
+  return new SessionStateError(
+    "A transaction that was begun with queryRunner.startTransaction() has not been ended: call commitTransaction() or " +
+      "rollbackTransaction(), or use db.transaction(...), which ends by itself.",
+  )
 }
 
 function rolledBackError(): TransactionAbortedError {

@@ -23,6 +23,15 @@ export class CountedStorage<T> {
     }
   }
 
+  /** Leaves it on until what is returned is called, so that code which goes on after its `run()` keeps its value. */
+  hold(): () => void {
+    this.#running++
+    return () => {
+      this.#running--
+      if (this.#running === 0) this.#storage.disable()
+    }
+  }
+
   /** Leaves it on for good, so that code which goes on after its `run()` has ended still gets the value of that run. */
   keep(): void {
     this.#running++

@@ -20,17 +20,19 @@ const NO_HOOKS: readonly Hook[] = []
 
 /** Commits what is open. Never rejects: what failed is in the result. */
 export async function commitOpen(holder: TransactionHolder): Promise<Ending> {
+  if (holder.transaction?.isDoubted) await holder.transaction.notice()
   const { root, transaction } = holder
   if (transaction === undefined) return { hooks: NO_HOOKS }
+  let failure: { readonly error: unknown } | undefined
   try {
     await transaction.commit()
-    holder.hasCommitted = true
-    return { hooks: endHooks(root, transaction, "commit") }
   } catch (error) {
-    return { hooks: endHooks(root, transaction, "rollback"), failure: { error } }
-  } finally {
-    holder.forgetTransaction(transaction)
+    failure = { error }
   }
+  if (transaction.outcome !== "rolled back") holder.hasCommitted = true
+  holder.forgetTransaction(transaction)
+  const hooks = endHooks(root, transaction)
+  return failure ? { hooks, failure } : { hooks }
 }
 
 /** Rolls back what is open. @returns the hooks that are to run then */
@@ -39,7 +41,7 @@ export async function rollbackOpen(holder: TransactionHolder): Promise<readonly 
   if (transaction === undefined) return NO_HOOKS
   await transaction.rollback()
   holder.forgetTransaction(transaction)
-  return endHooks(root, transaction, "rollback")
+  return endHooks(root, transaction)
 }
 
 /** @throws what the commit failed with */
@@ -48,7 +50,8 @@ export async function finishEnding({ hooks, failure }: Ending, sink: ErrorSink):
   if (failure) throw failure.error
 }
 
-function endHooks(root: Block, { endHook }: Transaction, outcome: "commit" | "rollback"): readonly Hook[] {
+/** The hooks of a transaction that has ended, however that came. */
+export function endHooks(root: Block, { endHook, outcome = "committed" }: Transaction): readonly Hook[] {
   const hooks = root.hooks.take(outcome)
   return endHook ? [endHook, ...hooks] : hooks
 }

@@ -1,49 +1,50 @@
+import type { Outcome } from "../engine/connection"
+
 /** A function that runs once the transaction has ended; may be asynchronous. */
 export type Hook = () => unknown
 
-type Outcome = "commit" | "rollback"
+/** A function that runs once the transaction has ended, and is told how; may be asynchronous. */
+export type CompletionHook = (outcome: Outcome) => unknown
+
+/** When a hook runs: in which of the outcomes, or in each. */
+export type Occasion = "committed" | "rolled back" | "any"
 
 /** The hooks of one transaction or savepoint, in order of registration. Most have none, so nothing is made before the first. */
 export class Hooks {
-  #commit: Hook[] | undefined
-  #rollback: Hook[] | undefined
+  #hooks: { readonly occasion: Occasion; readonly hook: CompletionHook }[] | undefined
 
   get isEmpty(): boolean {
-    return this.#commit === undefined && this.#rollback === undefined
+    return this.#hooks === undefined
   }
 
-  add(outcome: Outcome, hook: Hook): void {
-    if (outcome === "commit") this.#commit = append(this.#commit, [hook])
-    else this.#rollback = append(this.#rollback, [hook])
+  add(occasion: Occasion, hook: CompletionHook): void {
+    this.#hooks ??= []
+    this.#hooks.push({ occasion, hook })
   }
 
   /** Takes over the hooks of a released savepoint: they now end with this transaction. */
   adopt(inner: Hooks): void {
-    this.#commit = append(this.#commit, inner.#commit)
-    this.#rollback = append(this.#rollback, inner.#rollback)
-    inner.#clear()
+    if (inner.#hooks === undefined) return
+    if (this.#hooks === undefined) this.#hooks = inner.#hooks
+    else this.#hooks.push(...inner.#hooks)
+    inner.#hooks = undefined
   }
 
-  /** @returns the hooks of the outcome; none is left for a later transaction */
+  /** @returns the hooks that are to run; none is left for a later transaction */
   take(outcome: Outcome): readonly Hook[] {
-    const taken = (outcome === "commit" ? this.#commit : this.#rollback) ?? NONE
-    this.#clear()
-    return taken
-  }
-
-  #clear(): void {
-    this.#commit = undefined
-    this.#rollback = undefined
+    const hooks = this.#hooks
+    if (hooks === undefined) return NONE
+    this.#hooks = undefined
+    const due = hooks.filter(({ occasion }) => occasion === outcome || occasion === "any")
+    return due.map(
+      ({ hook }) =>
+        () =>
+          hook(outcome),
+    )
   }
 }
 
 const NONE: readonly Hook[] = []
-
-function append(hooks: Hook[] | undefined, more: Hook[] | undefined): Hook[] | undefined {
-  if (hooks === undefined || more === undefined) return hooks ?? more
-  hooks.push(...more)
-  return hooks
-}
 
 /** Takes errors that can be given to nobody. */
 export interface ErrorSink {

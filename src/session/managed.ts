@@ -27,8 +27,10 @@ export async function runManaged<T>(
   }
 }
 
-/** Whether the same work may succeed when it is done again from its begin. */
+/** Whether the same work may succeed when it is done again from its begin: a serialization failure, or a lost connection. */
 export function isRetryable(error: unknown): boolean {
   const failure = error instanceof TransactionAbortedError ? error.cause : error
-  return failure instanceof QueryFailedError && failureKind(failure.driverError) === "serialization"
+  if (!(failure instanceof QueryFailedError)) return false
+  const kind = failureKind(failure.driverError)
+  return kind === "serialization" || kind === "unavailable"
 }

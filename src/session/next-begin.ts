@@ -18,8 +18,9 @@ export class NextBegin {
     this.#isolation = this.#ownIsolation
   }
 
-  get isSerializable(): boolean {
-    return this.#isolation === "SERIALIZABLE"
+  /** @returns undefined where that is the server's to say */
+  get isSerializable(): boolean | undefined {
+    return this.#isolation && this.#isolation === "SERIALIZABLE"
   }
 
   /**
@@ -44,14 +45,25 @@ export class NextBegin {
 
   /** @throws what `variables()` throws */
   options(): BeginOptions {
-    const { readOnly, timeoutMs, deferBegin } = this.session
+    const { readOnly, timeoutMs, resolveCommits } = this.session
     const variables = this.context.variables?.()
-    return { isolation: this.#isolation, readOnly, timeoutMs, asWriter: this.#asWriter, variables, deferBegin }
+    const asWriter = this.#asWriter
+    // To a session that will write, its begin costs no round trip with the first statement, and one more with a later one.
+    const deferBegin = this.session.deferBegin && !asWriter
+    return { isolation: this.#isolation, readOnly, timeoutMs, asWriter, variables, deferBegin, resolveCommits }
   }
 
   request(owner: ConnectionOwner): AcquireRequest {
-    const { acquireTimeoutMs, readOnly } = this.session
-    return { owner, timeoutMs: acquireTimeoutMs, onReplica: readOnly, asWriter: this.#asWriter, wait: undefined }
+    const { acquireTimeoutMs, answerTimeoutMs, timeoutMs, readOnly } = this.session
+    return {
+      owner,
+      timeoutMs: acquireTimeoutMs,
+      answerTimeoutMs,
+      statementTimeoutMs: timeoutMs,
+      onReplica: readOnly,
+      asWriter: this.#asWriter,
+      wait: undefined,
+    }
   }
 
   get #asWriter(): boolean {

@@ -12,11 +12,19 @@ export interface SessionOptions {
   readonly readOnly?: boolean
   /** default: the database's */
   readonly isolation?: IsolationLevel
-  /** ms, statement timeout in the database, where it has one; default none */
+  /** ms, longest a statement may run: in the database, where it can be told, and at the client one second later; default none */
   readonly timeoutMs?: number
-  /** ms, longest wait for a connection; default 10 000 */
+  /** ms, longest wait for the answer to what the session itself sends: BEGIN, savepoints, COMMIT, ROLLBACK; default 30 000 */
+  readonly answerTimeoutMs?: number
+  /**
+   * ms, longest wait for a connection, everything that happens in it included; also for a turn in the session's own queue;
+   * default 10 000
+   */
   readonly acquireTimeoutMs?: number
-  /** how often the whole action is run again after a serialization failure or deadlock; default 0 */
+  /**
+   * how often the whole action is run again after a serialization failure or deadlock, or a connection lost before COMMIT was
+   * sent; default 0
+   */
   readonly retries?: number
   /**
    * whether plain reads before anything else are sent without a transaction, where that means the same; default true.
@@ -25,15 +33,26 @@ export interface SessionOptions {
   readonly deferBegin?: boolean
 }
 
-/** Session options with every default filled in; frozen, and one object for each combination. */
+/** What a maker takes as defaults of its sessions. */
+export interface SessionDefaults extends SessionOptions {
+  /**
+   * whether the database is asked what became of a COMMIT whose answer never came, over another connection; PostgreSQL only;
+   * default false
+   */
+  readonly resolveCommits?: boolean
+}
+
+/** Session options with every default filled in; frozen. Compared by `sameOptions()`. */
 export interface ResolvedSessionOptions {
   readonly commit: CommitTiming
   readonly readOnly: boolean
   readonly isolation: IsolationLevel | undefined
   readonly timeoutMs: number | undefined
+  readonly answerTimeoutMs: number
   readonly acquireTimeoutMs: number
   readonly retries: number
   readonly deferBegin: boolean
+  readonly resolveCommits: boolean
   /** equal for equal options */
   readonly key: string
 }
@@ -53,6 +72,7 @@ export const SESSION_OPTION_NAMES = [
   "readOnly",
   "isolation",
   "timeoutMs",
+  "answerTimeoutMs",
   "acquireTimeoutMs",
   "retries",
   "deferBegin",
@@ -67,16 +87,16 @@ export function assertSessionOptions(options: SessionOptions, where: string): vo
   const refuse = (name: string, expected: string) => {
     throw new SessionOptionsError(`${where}: option "${name}" must be ${expected}.`)
   }
-  const { commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, deferBegin } = options
+  const { commit, readOnly, isolation, retries, deferBegin } = options
   if (commit !== undefined && !TIMINGS.includes(commit)) refuse("commit", `one of ${TIMINGS.join(", ")}`)
   if (readOnly !== undefined && typeof readOnly !== "boolean") refuse("readOnly", "true or false")
   if (deferBegin !== undefined && typeof deferBegin !== "boolean") refuse("deferBegin", "true or false")
   if (isolation !== undefined && !ISOLATION_LEVELS.includes(isolation)) {
     refuse("isolation", `one of ${ISOLATION_LEVELS.join(", ")}`)
   }
-  if (timeoutMs !== undefined && !isMilliseconds(timeoutMs)) refuse("timeoutMs", "a whole number of ms above 0")
-  if (acquireTimeoutMs !== undefined && !isMilliseconds(acquireTimeoutMs)) {
-    refuse("acquireTimeoutMs", "a whole number of ms above 0")
+  for (const name of ["timeoutMs", "answerTimeoutMs", "acquireTimeoutMs"] as const) {
+    const value = options[name]
+    if (value !== undefined && !isMilliseconds(value)) refuse(name, "a whole number of ms above 0")
   }
   if (retries !== undefined && !(Number.isInteger(retries) && retries >= 0)) refuse("retries", "0 or a whole number")
 }
@@ -91,10 +111,37 @@ export function assertOnlySessionOptions(options: object, alsoKnown: readonly st
   assertSessionOptions(options, where)
 }
 
-const resolved = new Map<string, ResolvedSessionOptions>()
+/**
+ * Checks what a maker is given as defaults of its sessions.
+ * @param databaseType TypeORM's name, where it is known already
+ * @throws {SessionOptionsError} as `assertSessionOptions()`, and for `resolveCommits` on a database that cannot be asked
+ */
+export function assertSessionDefaults(
+  defaults: SessionDefaults,
+  databaseType: string | undefined,
+  where: string,
+): void {
+  assertSessionOptions(defaults, where)
+  const { resolveCommits } = defaults
+  if (resolveCommits !== undefined && typeof resolveCommits !== "boolean") {
+    throw new SessionOptionsError(`${where}: option "resolveCommits" must be true or false.`)
+  }
+  if (resolveCommits && databaseType !== undefined && databaseType !== "postgres") {
+    throw new SessionOptionsError(
+      `${where}: option "resolveCommits" needs PostgreSQL, and the database is "${databaseType}", which cannot be asked for the ` +
+        "outcome of a transaction. Leave it out.",
+    )
+  }
+}
 
-/** @param layers from the most general to the most particular; a later one wins */
-export function resolveSessionOptions(...layers: readonly (SessionOptions | undefined)[]): ResolvedSessionOptions {
+/** So many combinations are kept, each once; programs have a handful, but an option may come from a request. */
+const MAX_KEPT = 200
+const kept = new Map<string, ResolvedSessionOptions>()
+
+/** @param layers from the most general, which is the maker's, to the most particular; a later one wins */
+export function resolveSessionOptions(
+  ...layers: readonly ((SessionOptions & Pick<SessionDefaults, "resolveCommits">) | undefined)[]
+): ResolvedSessionOptions {
   const merged: Record<string, unknown> = {}
   for (const layer of layers) {
     for (const name of SESSION_OPTION_NAMES) if (layer?.[name] !== undefined) merged[name] = layer[name]
@@ -104,17 +151,36 @@ export function resolveSessionOptions(...layers: readonly (SessionOptions | unde
     readOnly = false,
     isolation,
     timeoutMs,
+    answerTimeoutMs = 30_000,
     acquireTimeoutMs = 10_000,
     retries = 0,
     deferBegin = true,
   } = merged as SessionOptions
-  const key = JSON.stringify([commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, deferBegin])
-  let options = resolved.get(key)
-  if (options === undefined) {
-    options = Object.freeze({ commit, readOnly, isolation, timeoutMs, acquireTimeoutMs, retries, deferBegin, key })
-    resolved.set(key, options)
+  // The maker's alone: `SESSION_OPTION_NAMES` does not have it.
+  const resolveCommits = layers[0]?.resolveCommits ?? false
+  const values = {
+    commit,
+    readOnly,
+    isolation,
+    timeoutMs,
+    answerTimeoutMs,
+    acquireTimeoutMs,
+    retries,
+    deferBegin,
+    resolveCommits,
   }
+  const key = JSON.stringify(Object.values(values))
+  const known = kept.get(key)
+  if (known !== undefined) return known
+  const options = Object.freeze({ ...values, key })
+  if (kept.size >= MAX_KEPT) kept.delete(kept.keys().next().value ?? "")
+  kept.set(key, options)
   return options
+}
+
+/** Whether two resolved sets of options say the same; the objects may differ. */
+export function sameOptions(one: ResolvedSessionOptions, other: ResolvedSessionOptions): boolean {
+  return one === other || one.key === other.key
 }
 
 function isMilliseconds(value: unknown): boolean {

@@ -11,6 +11,8 @@ export interface SessionContext extends ErrorSink {
   label(): string
   /** takes the errors of statements that came after the end; they reject as well */
   reportLate?(error: SessionClosedError): void
+  /** Called when work of it is committed, or may be. */
+  workCommitted?(): void
   /** @returns what is set in the database for one transaction; asked for at each begin */
   variables?(): Readonly<Record<string, string>> | undefined
 }

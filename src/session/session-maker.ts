@@ -6,7 +6,7 @@ import { SessionMakerClosedError, SessionOptionsError, SessionStateError } from 
 import { DatabaseSettings } from "../settings/database-settings"
 import { parseDatabaseUri } from "../settings/database-uri"
 import { redactUri } from "../settings/redact-uri"
-import { currentAmbience, RunAmbience, runInAmbience } from "./ambient"
+import { currentAmbience, currentAttempt, keepAttempts, RunAmbience, runInAmbience } from "./ambient"
 import { type ConfiguredDataSource, Generation } from "./generation"
 import { joinAmbience } from "./join-ambience"
 import { runManaged } from "./managed"
@@ -105,6 +105,7 @@ export class SessionMaker implements SessionOpener {
     }
     assertSessionOptions(defaults, "new SessionMaker()")
     this.#defaults = defaults
+    if (this.#defaults.retries) keepAttempts()
     this.#overrides = overrides
   }
 
@@ -176,7 +177,7 @@ export class SessionMaker implements SessionOpener {
    */
   async open(options?: SessionOptions): Promise<Session> {
     if (options) assertSessionOptions(options, "maker.open()")
-    return this.openWith(resolveSessionOptions(this.#defaults, options), OPENED_BY_HAND)
+    return this.openWith(resolveSessionOptions(this.#defaults, options), inAttempt(OPENED_BY_HAND))
   }
 
   /**
@@ -195,8 +196,9 @@ export class SessionMaker implements SessionOpener {
       if (joined) return fn(joined)
     }
     const resolved = resolveSessionOptions(this.#defaults, own)
+    const context = inAttempt(RUN)
     return runManaged(
-      () => this.openWith(resolved, RUN),
+      () => this.openWith(resolved, context),
       resolved,
       (session) => runInAmbience(new RunAmbience(this, session), async () => fn(session)),
     )
@@ -339,6 +341,18 @@ export class SessionMaker implements SessionOpener {
 /** Where no application is there to take an error, Node's own channel for them is. */
 export function reportAsWarning(error: unknown): void {
   process.emitWarning(error instanceof Error ? error : `non-error thrown: ${String(error)}`)
+}
+
+/** An action is not run again once work of its own sessions is committed. */
+function inAttempt(context: SessionContext): SessionContext {
+  const attempt = currentAttempt()
+  if (attempt === undefined) return context
+  return {
+    ...context,
+    workCommitted: () => {
+      attempt.hasCommitted = true
+    },
+  }
 }
 
 const fromSettings = (): string => DatabaseSettings.load().databaseUri

@@ -4,7 +4,7 @@ import type { IsolationLevel } from "../engine/connection"
 import { createSessionRunner, type RunnerHost } from "../engine/session-runner"
 import { SessionStateError } from "../errors"
 import type { Block } from "./block"
-import type { Hook } from "./hooks"
+import type { CompletionHook, Hook } from "./hooks"
 import type { UnitOfWork } from "./unit-of-work"
 
 /**
@@ -52,7 +52,8 @@ export class Session extends EntityManager {
    * State: active -> idle; the next statement begins again.
    * @throws {TransactionAbortedError} where a statement had failed and was not rolled back to a savepoint; rolled back, idle
    * @throws {QueryFailedError} where the database refuses the COMMIT; rolled back, idle, no `afterCommit` function runs
-   * @throws {DatabaseUnavailableError} where the connection was lost meanwhile: the outcome is not known
+   * @throws {DatabaseUnavailableError} where the connection was lost before COMMIT was sent; rolled back, idle
+   * @throws {CommitOutcomeUnknownError} where COMMIT was sent and not answered; idle, no `afterRollback` function runs
    * @throws {SessionStateError} inside a `transaction()` block; state unchanged
    * @throws {SessionClosedError} after `close()`
    */
@@ -80,12 +81,21 @@ export class Session extends EntityManager {
    * @throws {SessionClosedError} after `close()`
    */
   afterCommit(hook: Hook): void {
-    this.#unit.addHook(this.#host.block, "commit", hook)
+    this.#unit.addHook(this.#host.block, "committed", hook)
   }
 
   /** Calls `hook` once the transaction, or the `transaction()` block it is registered in, is rolled back. */
   afterRollback(hook: Hook): void {
-    this.#unit.addHook(this.#host.block, "rollback", hook)
+    this.#unit.addHook(this.#host.block, "rolled back", hook)
+  }
+
+  /**
+   * Calls `hook` exactly once when the transaction, or the `transaction()` block it is registered in, has ended, in whichever
+   * way: it is told "committed", "rolled back" or "unknown" (COMMIT was sent and not answered).
+   * @see Spring `TransactionSynchronization.afterCompletion`: same occasions and outcomes.
+   */
+  afterCompletion(hook: CompletionHook): void {
+    this.#unit.addHook(this.#host.block, "any", hook)
   }
 
   /**
@@ -119,10 +129,19 @@ export class Session extends EntityManager {
 
 /** What the session's query runner asks of it; `queryRunner.startTransaction()` by hand opens a block that it also ends. */
 class SessionRunnerHost implements RunnerHost {
+  /** opened by hand and not ended by hand yet, the innermost last */
+  readonly #opened: Block[] = []
+
   constructor(
     private readonly unit: UnitOfWork,
-    public block: Block,
+    private readonly base: Block,
   ) {}
+
+  /** What was opened by hand in a block ends with that block. */
+  get block(): Block {
+    if (this.#opened.length === 0) return this.base
+    return this.#opened.findLast((block) => block.outcome === undefined && !block.isUndone) ?? this.base
+  }
 
   query(text: string, parameters: readonly unknown[] | undefined, isStructured: boolean) {
     return this.unit.query(this.block, text, parameters, isStructured)
@@ -137,22 +156,20 @@ class SessionRunnerHost implements RunnerHost {
   }
 
   async startTransaction(isolation: IsolationLevel | undefined): Promise<void> {
-    this.block = await this.unit.blocks.open(this.block, isolation, true)
+    this.#opened.push(await this.unit.blocks.open(this.block, isolation, true))
   }
 
   async commitTransaction(): Promise<void> {
-    const { parent } = this.block
-    if (parent === undefined) return this.unit.commit(this.block)
-    // Where this fails, the block stays the present one: by custom `rollbackTransaction()` follows, and is to undo no more.
-    await this.unit.blocks.release(this.block)
-    this.block = parent
+    const block = this.#opened.at(-1)
+    if (block === undefined) return this.unit.commit(this.base)
+    // Where this fails, the block is kept: by custom `rollbackTransaction()` follows, and is to undo no more.
+    await this.unit.blocks.release(block)
+    this.#opened.pop()
   }
 
   async rollbackTransaction(): Promise<void> {
-    const { parent } = this.block
-    if (parent === undefined) return this.unit.rollback(this.block)
-    const block = this.block
-    this.block = parent
-    if (block.outcome === undefined) await this.unit.blocks.rollback(block)
+    const block = this.#opened.pop()
+    if (block === undefined) return this.unit.rollback(this.base)
+    if (block.outcome === undefined && !block.isUndone) await this.unit.blocks.rollback(block)
   }
 }

@@ -1,3 +1,4 @@
+import { type Due, unwatch, watch } from "../engine/deadlines"
 import type { Block } from "./block"
 import { CountedStorage } from "./counted-storage"
 
@@ -11,36 +12,60 @@ interface Reentry {
 
 const reentries = new CountedStorage<Reentry>()
 
-interface Task {
-  readonly block: Block
-  /** whether it ends its block; without it the blocks around would wait for ever */
-  readonly isLast: boolean
-  readonly start: () => void
-  readonly refuse: (reason: Error) => void
+/** What a step does, for errors: the text of a statement, of which only the verb is shown, or a phrase. */
+export type StepName = string | { readonly phrase: string }
+
+class Task implements Due {
+  previous: this | undefined = undefined
+  following: this | undefined = undefined
+  dueAt = 0
+
+  constructor(
+    private readonly queue: StatementQueue,
+    readonly block: Block,
+    readonly name: StepName,
+    /** whether it ends its block; without it the blocks around would wait for ever */
+    readonly isLast: boolean,
+    /** whether blocks inside that no code is bound to end, end with it */
+    readonly endsInner: boolean,
+    readonly start: () => void,
+    readonly refuse: (reason: Error) => void,
+  ) {}
+
+  overdue(): void {
+    this.queue.expire(this)
+  }
 }
 
-/** Makes the errors of steps that are refused because the session has ended. */
+/** Makes the errors of steps that are refused. */
 export interface Refuser {
-  /** for a step that was waiting */
+  /** ms that a step may wait for its turn */
+  readonly turnTimeoutMs: number
+  /** for a step that was waiting when the session ended */
   refuseWaiting(): Error
-  /** for one that came later */
+  /** for one that came after that */
   refuseLate(): Error
+  /** for one that has waited too long; says what it was and what it has waited for */
+  refuseOverdue(waiting: string, holding: string): Error
 }
 
 /**
  * Runs a session's steps one after another, in the order they were asked for. A step belongs to a block and runs while that
- * block is the innermost one; the steps of outer blocks wait until it has ended.
+ * block is the innermost one; the steps of outer blocks wait until it has ended, and no longer than `turnTimeoutMs`.
  */
 export class StatementQueue {
   /** the innermost open block */
   top: Block
+  readonly #refuser: Refuser
   readonly #waiting: Task[] = []
   #isRunning = false
-  #refuser: Refuser | undefined
+  #runningName: StepName = ""
+  #isClosed = false
   #onIdle: (() => void)[] | undefined
 
-  constructor(root: Block) {
+  constructor(root: Block, refuser: Refuser) {
     this.top = root
+    this.#refuser = refuser
   }
 
   get isIdle(): boolean {
@@ -51,9 +76,10 @@ export class StatementQueue {
    * Begins a step at once, without a promise, where its turn has come; it ends with `leave()`.
    * @returns false where it has to wait or is refused: `run()` sees to that
    */
-  tryEnter(block: Block): boolean {
-    if (this.#isRunning || this.#waiting.length > 0 || this.#refuser || block.heir !== this.top) return false
+  tryEnter(block: Block, name: StepName): boolean {
+    if (this.#isRunning || this.#waiting.length > 0 || this.#isClosed || block.heir !== this.top) return false
     this.#isRunning = true
+    this.#runningName = name
     return true
   }
 
@@ -62,20 +88,23 @@ export class StatementQueue {
     this.#next()
   }
 
-  /** @throws what `step` throws, or the error of the `Refuser` */
-  run<T>(block: Block, step: () => Promise<T>): Promise<T> {
-    return this.#enqueue(block, step, false)
+  /** @throws what `step` throws, or an error of the `Refuser` */
+  run<T>(block: Block, name: StepName, step: () => Promise<T>): Promise<T> {
+    return this.#enqueue(block, name, step, false, false)
   }
 
-  /** Like `run()`, for the step that ends the block: `refuseBlock()` spares it. */
-  runLast<T>(block: Block, step: () => Promise<T>): Promise<T> {
-    return this.#enqueue(block, step, true)
+  /**
+   * Like `run()`, for the step that ends the block: `refuseBlock()` spares it.
+   * @param endsInner whether blocks inside that no code is bound to end, end with it
+   */
+  runLast<T>(block: Block, step: () => Promise<T>, endsInner = false): Promise<T> {
+    return this.#enqueue(block, END_OF_BLOCK, step, true, endsInner)
   }
 
   /** From now on every step is refused, those that wait included; the running one goes on. */
-  refuse(refuser: Refuser): void {
-    this.#refuser = refuser
-    if (this.#waiting.length > 0) for (const task of this.#waiting.splice(0)) task.refuse(refuser.refuseWaiting())
+  close(): void {
+    this.#isClosed = true
+    for (const task of this.#waiting.splice(0)) this.#refuse(task, this.#refuser.refuseWaiting())
   }
 
   /** Refuses the waiting steps of one block; it has been rolled back under them. */
@@ -84,8 +113,15 @@ export class StatementQueue {
       const task = this.#waiting[index]
       if (!task?.block.isWithin(block) || task.isLast) continue
       this.#waiting.splice(index, 1)
-      task.refuse(reason())
+      this.#refuse(task, reason())
     }
+  }
+
+  /** For its tasks: their time is over. */
+  expire(task: Task): void {
+    this.#waiting.splice(this.#waiting.indexOf(task), 1)
+    const holding = this.#isRunning ? `${nameOf(this.#runningName)} was running` : this.#describeTop()
+    task.refuse(this.#refuser.refuseOverdue(nameOf(task.name), holding))
   }
 
   /** Runs `fn` out of the running step: what it asks for runs at once, as a part of that step, and refusals spare it. */
@@ -107,26 +143,46 @@ export class StatementQueue {
     })
   }
 
-  #enqueue<T>(block: Block, step: () => Promise<T>, isLast: boolean): Promise<T> {
+  #enqueue<T>(
+    block: Block,
+    name: StepName,
+    step: () => Promise<T>,
+    isLast: boolean,
+    endsInner: boolean,
+  ): Promise<T> {
     const reentry = reentries.get()
     if (this.#isRunning && reentry?.queue === this && !reentry.hasEnded) {
       const result = reentry.last.then(step)
       reentry.last = result.catch(() => undefined)
       return result
     }
-    if (this.#refuser) return Promise.reject(this.#refuser.refuseLate())
-    if (!this.#isRunning && this.#waiting.length === 0 && block.heir === this.top) return this.#start(step)
+    if (this.#isClosed) return Promise.reject(this.#refuser.refuseLate())
+    if (!this.#isRunning && this.#waiting.length === 0 && this.#isTurnOf(block, endsInner)) return this.#start(name, step)
     return new Promise<T>((resolve, reject) => {
       const start = () => {
-        this.#start(step).then(resolve, reject)
+        this.#start(name, step).then(resolve, reject)
       }
-      this.#waiting.push({ block, isLast, start, refuse: reject })
+      const task = new Task(this, block, name, isLast, endsInner, start, reject)
+      this.#waiting.push(task)
+      watch(task, this.#refuser.turnTimeoutMs)
       if (!this.#isRunning) this.#next()
     })
   }
 
-  async #start<T>(step: () => Promise<T>): Promise<T> {
+  #isTurnOf(block: Block, endsInner: boolean): boolean {
+    let top = this.top
+    while (endsInner && top !== block && top.isByHand && top.parent) top = top.parent
+    return block.heir === top
+  }
+
+  #refuse(task: Task, reason: Error): void {
+    unwatch(task)
+    task.refuse(reason)
+  }
+
+  async #start<T>(name: StepName, step: () => Promise<T>): Promise<T> {
     this.#isRunning = true
+    this.#runningName = name
     try {
       return await step()
     } finally {
@@ -136,9 +192,28 @@ export class StatementQueue {
 
   #next(): void {
     if (this.#waiting.length > 0) {
-      const index = this.#waiting.findIndex((task) => task.block.heir === this.top)
-      if (index >= 0) this.#waiting.splice(index, 1)[0]?.start()
+      const index = this.#waiting.findIndex(({ block, endsInner }) => this.#isTurnOf(block, endsInner))
+      const [task] = index < 0 ? [] : this.#waiting.splice(index, 1)
+      if (task) {
+        unwatch(task)
+        task.start()
+      }
     }
     if (!this.#isRunning && this.#onIdle) for (const resolve of this.#onIdle.splice(0)) resolve()
   }
+
+  #describeTop(): string {
+    if (this.top.parent === undefined) return "another step was"
+    return this.top.isByHand
+      ? "a transaction begun with queryRunner.startTransaction() was open"
+      : "a transaction() block was open, which runs nothing and may itself wait for this"
+  }
+}
+
+const END_OF_BLOCK = { phrase: "the end of a transaction() block" }
+
+function nameOf(name: StepName): string {
+  if (typeof name !== "string") return name.phrase
+  const [verb = "a"] = /[a-z]+/i.exec(name) ?? []
+  return `a statement (${verb.toUpperCase()})`
 }

@@ -1,11 +1,24 @@
 import { QueryFailedError } from "typeorm"
-import { DatabaseUnavailableError, SessionError, TransactionAbortedError } from "../errors"
+import type { Outcome } from "../engine/connection"
+import { CommitOutcomeUnknownError, SessionError, TransactionAbortedError } from "../errors"
+
+/** What is in the database of a transaction that goes on no more. */
+const KEPT: Readonly<Record<Outcome, string>> = {
+  committed: "what came before it was committed by the database itself, as DDL and a raw COMMIT make it",
+  "rolled back": "nothing of it is kept",
+  unknown: "what of it is kept is not known",
+}
 
 /** @param cause the error of the statement that failed first */
-export function abortedError(what: string, isLost: boolean, cause: unknown): TransactionAbortedError {
+export function abortedError(
+  what: string,
+  isLost: boolean,
+  outcome: Outcome | undefined,
+  cause: unknown,
+): TransactionAbortedError {
   const reason = isLost ? "its connection was lost" : "an earlier statement in it failed"
   return new TransactionAbortedError(
-    `${what} was refused: the transaction is aborted, because ${reason}, and nothing of it is kept. ` +
+    `${what} was refused: the transaction is aborted, because ${reason}, and ${KEPT[outcome ?? "rolled back"]}. ` +
       "Let the error through, call rollback() before going on, or put what may fail into db.transaction(...), " +
       "which is a savepoint.",
     { cause },
@@ -18,10 +31,10 @@ export function statementError(text: string, parameters: readonly unknown[] | un
   return new QueryFailedError(text, parameters as unknown[] | undefined, error as Error)
 }
 
-export function outcomeUnknown(cause: unknown): DatabaseUnavailableError {
-  return new DatabaseUnavailableError(
-    "The connection was lost while COMMIT was under way: whether the transaction was committed is not known. " +
-      "Before the request is tried again, look whether its work is there.",
+export function outcomeUnknown(cause: unknown): CommitOutcomeUnknownError {
+  return new CommitOutcomeUnknownError(
+    "COMMIT was sent and its answer never came: whether the transaction was committed is not known. " +
+      "Before the request is tried again, look whether its work is there; on PostgreSQL resolveCommits: true asks the server.",
     { cause },
   )
 }

@@ -1,12 +1,11 @@
-import { QueryFailedError, type QueryResult } from "typeorm"
-import type { AcquireRequest, BeginOptions, Connection, Engine } from "../engine/connection"
-import { isRollbackTo } from "../engine/statement"
+import type { QueryResult } from "typeorm"
+import type { AcquireRequest, BeginOptions, Connection, Engine, Outcome } from "../engine/connection"
+import { isRollbackTo } from "../engine/rollback-to"
 import type { TransactionAbortedError } from "../errors"
 import { type Block, withSavepoints } from "./block"
 import type { EngineSource } from "./engine-source"
 import type { ErrorSink, Hook } from "./hooks"
 import type { QueryEvents } from "./query-events"
-import { hasRolledBack } from "./rollback"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
 import { abortedError, outcomeUnknown, statementError } from "./transaction-errors"
 
@@ -14,6 +13,8 @@ import { abortedError, outcomeUnknown, statementError } from "./transaction-erro
 export interface TransactionOwner extends ErrorSink {
   /** Called where it got no connection and is over before it began. */
   forgetTransaction(transaction: Transaction): void
+  /** Called where the server has ended it without being asked by the session: the next statement begins another one. */
+  transactionEnded(transaction: Transaction): void
 }
 
 const NO_PREFIX: readonly string[] = []
@@ -21,28 +22,40 @@ const NO_PREFIX: readonly string[] = []
 /**
  * One transaction, from its begin to its end, on one connection. The begin is sent with the first statement.
  * Calls do not overlap: the session's queue sends one after another.
+ *
+ * | state     | means                                                            | next                                            |
+ * |-----------|------------------------------------------------------------------|-------------------------------------------------|
+ * | unbegun   | no begin is sent; there may be a connection                      | begun; ended                                    |
+ * | begun     | the server has answered the begin                                | failed: a statement failed; ended               |
+ * | failed    | refuses all but a rollback, of itself or to a savepoint          | begun: rolled back to a savepoint; ended        |
+ * | ended     | `outcome` says how; the connection is given back, or was ended   | -                                               |
  */
 export class Transaction implements RecordedTransaction {
   readonly id = nextTransactionId()
   readonly startedAt = performance.now()
   connectedAt = this.startedAt
-  /** whether any statement may have changed something */
+  /** whether any statement changed something, as far as its text tells */
   wrote = false
+  /** whether any statement may have changed something: not known to be a plain read */
+  mayHaveWritten = false
+  /** set once it has ended, whoever ended it */
+  outcome: Outcome | undefined
   #connection: Connection | undefined
   #unsentBegin = NO_PREFIX
   #mayDefer: boolean
-  #firstFailure: { readonly error: unknown } | undefined
+  #failure: { readonly error: unknown } | undefined
   #isLost = false
+  #isEnding = false
+  #isIdentified = false
   #isBegunRecorded = false
   #isAnnounced = false
-  #hasEnded: "Commit" | "Rollback" | undefined
-  #cancelling: Promise<void> | undefined
+  #isClientGiven = false
 
   constructor(
     private readonly source: EngineSource,
     private readonly events: QueryEvents,
     private readonly options: BeginOptions,
-    private readonly request: AcquireRequest,
+    private request: AcquireRequest,
     private readonly record: SessionRecord,
     private readonly owner: TransactionOwner,
   ) {
@@ -50,13 +63,21 @@ export class Transaction implements RecordedTransaction {
   }
 
   get isOpen(): boolean {
-    return this.#connection !== undefined || this.#isLost
+    return this.#connection !== undefined || this.#failure !== undefined
   }
 
   get isAborted(): boolean {
-    if (this.#firstFailure !== undefined) return true
-    // Before its begin the server has no transaction, which looks the same as one that it gave up.
-    return this.#unsentBegin.length === 0 && this.#connection?.isAborted === true
+    return this.#failure !== undefined || this.#connection?.status === "failed"
+  }
+
+  /** Whether its COMMIT or ROLLBACK is under way. */
+  get isEnding(): boolean {
+    return this.#isEnding
+  }
+
+  /** Whether the server knows of it. */
+  get #isBegun(): boolean {
+    return this.#connection !== undefined && this.#unsentBegin.length === 0
   }
 
   /**
@@ -67,10 +88,7 @@ export class Transaction implements RecordedTransaction {
     if (this.#connection) return this.#connection
     try {
       const engine = this.source.engine ?? (await this.#startEngine())
-      this.#connection = await engine.acquire(this.request)
-      this.connectedAt = performance.now()
-      this.#unsentBegin = engine.begin(this.options)
-      return this.#connection
+      return this.#take(engine, await engine.acquire(this.request))
     } catch (error) {
       this.owner.forgetTransaction(this)
       throw error
@@ -85,9 +103,15 @@ export class Transaction implements RecordedTransaction {
 
   #connectAtOnce(): Connection | undefined {
     const { engine } = this.source
-    this.#connection = engine?.acquireAtOnce?.(this.request)
-    if (engine && this.#connection) this.#unsentBegin = engine.begin(this.options)
-    return this.#connection
+    const connection = engine?.acquireAtOnce?.(this.request)
+    return engine && connection && this.#take(engine, connection)
+  }
+
+  #take(engine: Engine, connection: Connection): Connection {
+    this.#connection = connection
+    this.connectedAt = performance.now()
+    this.#unsentBegin = engine.begin(this.options)
+    return connection
   }
 
   /** Gives up waiting for a connection; nothing to do where it has one. */
@@ -97,6 +121,7 @@ export class Transaction implements RecordedTransaction {
 
   /**
    * Runs a statement, with the begin and the savepoints of `blocks` in front of it where the server does not know them yet.
+   * @param isBuilt whether TypeORM's query builder made the text, so that its begin may be put off
    * @throws {TransactionAbortedError} where an earlier statement failed; nothing is sent
    * @throws {QueryFailedError} the transaction is then aborted up to the innermost savepoint
    */
@@ -104,33 +129,38 @@ export class Transaction implements RecordedTransaction {
     text: string,
     parameters: readonly unknown[] | undefined,
     blocks: readonly Block[],
+    isBuilt: boolean,
   ): Promise<QueryResult> {
-    if (this.#isLost || (this.#firstFailure && !isRollbackTo(text))) throw this.abortedError("This statement")
+    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text))) throw this.abortedError("This statement")
     let connection = this.#connection ?? this.#connectAtOnce() ?? (await this.connect())
-    for (let staleConnections = 0; ; ) {
-      const isDeferred = this.#isDeferrable(text)
+    for (;;) {
+      const isDeferred = isBuilt && this.#isDeferrable(connection, text, parameters)
+      let identify = NO_PREFIX
       if (!isDeferred) {
-        if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
+        this.#noteWrite(connection, text, parameters)
+        if (this.options.resolveCommits && this.mayHaveWritten && !this.#isIdentified) identify = this.#identification()
         if (!this.#isAnnounced) await this.#announceBegin()
+        if (connection.isDoubtful && !this.#isBegun) connection = await this.#open(blocks)
       }
-      const prefix = isDeferred ? NO_PREFIX : withSavepoints(this.#unsentBegin, blocks)
+      const begin = isDeferred ? NO_PREFIX : withSavepoints(this.#unsentBegin, blocks)
+      const prefix = identify.length === 0 ? begin : [...begin, ...identify]
       try {
         const result = await this.events.execute(connection, text, parameters, prefix)
-        if (prefix.length > 0) await this.#sent(blocks)
-        if (this.#firstFailure && connection.isAborted !== true) this.#firstFailure = undefined
+        if (prefix.length > 0) await this.#sent(connection, blocks)
+        if (this.#failure && connection.status === "open") this.#failure = undefined
+        this.#noticeEnd(connection)
         return result
       } catch (error) {
         this.events.logError(error, text, parameters)
-        // Dead before it had answered the begin: a stale pooled connection. Nothing has run, so another one may try.
-        const isStale = !connection.isAlive && !connection.hasBegun && this.#unsentBegin.length > 0
-        if (isStale && staleConnections++ < (this.source.engine?.stats().max ?? 0)) {
-          this.#connection = undefined
-          connection.release(true)
-          connection = await this.connect()
+        const other = await this.#replace(connection)
+        if (other) {
+          connection = other
           continue
         }
         // The first error wins.
-        if (connection.hasBegun) await this.#sent(blocks).catch((late: unknown) => this.owner.report(late))
+        if (prefix.length > 0) {
+          await this.#sent(connection, blocks).catch((late: unknown) => this.owner.report(late))
+        }
         throw this.#fail(text, parameters, error)
       }
     }
@@ -143,7 +173,7 @@ export class Transaction implements RecordedTransaction {
   ): Promise<NodeJS.ReadableStream> {
     if (this.isAborted) throw this.abortedError("This stream")
     const connection = await this.#ready(blocks)
-    if (!this.options.readOnly && !this.wrote) this.wrote = !connection.isPlainRead(text)
+    this.#noteWrite(connection, text, parameters)
     this.events.log(text, parameters)
     try {
       const stream = await connection.stream(text, parameters)
@@ -154,10 +184,29 @@ export class Transaction implements RecordedTransaction {
     }
   }
 
-  /** The driver's client, once the begin and the savepoints are known to the server. */
+  /** The driver's client, once the begin and the savepoints are known to the server. What is done with it nobody sees. */
   async client(blocks: readonly Block[]): Promise<unknown> {
     if (this.isAborted) throw this.abortedError("The driver's client")
+    this.wrote ||= !this.options.readOnly
+    this.mayHaveWritten = this.wrote
+    this.#isClientGiven = true
     return (await this.#ready(blocks)).client
+  }
+
+  /** Whether code that was given the driver's client may have ended it unseen. */
+  get isDoubted(): boolean {
+    return this.#isClientGiven && this.#isBegun
+  }
+
+  /** Asks the server whether it is still open; where it is not, the owner is told. */
+  async notice(): Promise<void> {
+    const connection = this.#connection
+    await connection?.askStatus()
+    if (connection?.status !== "none") return
+    this.outcome = "unknown"
+    this.record.failed(this, outcomeUnknown(undefined))
+    this.#release()
+    this.owner.transactionEnded(this)
   }
 
   async releaseSavepoint(block: Block): Promise<void> {
@@ -167,17 +216,18 @@ export class Transaction implements RecordedTransaction {
   }
 
   async rollbackToSavepoint(block: Block): Promise<void> {
-    if (this.#isLost) return
+    if (this.#connection === undefined) return
     // Without the savepoint on the server, what failed in the block had not begun.
     if (block.isSent) await this.#control(`ROLLBACK TO SAVEPOINT ${block.name}`)
-    if (!block.wasAborted) this.#firstFailure = undefined
+    if (!block.wasAborted) this.#failure = undefined
   }
 
   /**
-   * Commits and gives the connection back.
-   * @throws {TransactionAbortedError} where a statement had failed; rolled back, the connection is given back
-   * @throws {QueryFailedError} where the database refuses the COMMIT; rolled back, the connection is given back
-   * @throws {DatabaseUnavailableError} where the connection is lost meanwhile: whether it was committed is not known
+   * Commits and gives the connection back; `outcome` then says what became of it, also where this throws.
+   * @throws {TransactionAbortedError} where a statement had failed; rolled back
+   * @throws {QueryFailedError} where the database refuses the COMMIT; rolled back
+   * @throws {DatabaseUnavailableError} where the connection was lost before COMMIT was sent; rolled back
+   * @throws {CommitOutcomeUnknownError} where COMMIT was sent and not answered; the connection is ended
    */
   async commit(): Promise<void> {
     if (this.isAborted) {
@@ -187,51 +237,65 @@ export class Transaction implements RecordedTransaction {
       throw error
     }
     const connection = this.#connection
-    if (connection === undefined) return
-    if (this.#cancelling) await this.#cancelling
+    if (connection === undefined) {
+      this.outcome = "committed"
+      return
+    }
     if (this.tryCommit()) return
     if (this.events.isHeard) await this.#beforeCommit()
-    let isCommitted: boolean
-    try {
-      if (this.#cancelling) await this.#cancelling
-      this.events.log("COMMIT")
-      isCommitted = await connection.commit()
-    } catch (error) {
-      this.record.failed(this, error)
-      this.events.logError(error, "COMMIT")
-      const wasLost = !connection.isAlive
-      this.#release(wasLost || !(await hasRolledBack(connection, this.owner)))
-      this.#hasEnded = "Rollback"
-      throw wasLost ? outcomeUnknown(error) : new QueryFailedError("COMMIT", [], error as Error)
+    this.events.log("COMMIT")
+    this.#isEnding = true
+    const { outcome, error } = await this.#sendCommit(connection)
+    this.#release()
+    this.outcome = outcome
+    if (outcome === "committed") {
+      this.record.committed(this)
+      return
     }
-    this.#release(false)
-    if (!isCommitted) {
-      this.#hasEnded = "Rollback"
-      const error = this.abortedError("commit()")
-      this.record.failed(this, error)
-      throw error
+    const failure = this.#commitFailure(outcome, error)
+    this.record.failed(this, failure)
+    if (error !== undefined) this.events.logError(error, "COMMIT")
+    throw failure
+  }
+
+  async #sendCommit(connection: Connection): Promise<{ readonly outcome: Outcome; readonly error?: unknown }> {
+    const answer = await connection.commit()
+    // One that was refused may still be open, as on MySQL.
+    if (answer.outcome === "rolled back" && connection.isAlive && connection.status !== "none") {
+      await this.#sendRollback(connection)
     }
-    this.#hasEnded = "Commit"
-    this.record.committed(this)
+    if (answer.outcome !== "unknown") return answer
+    connection.end(outcomeUnknown(answer.error))
+    const { identity } = connection
+    if (identity === undefined || this.source.engine?.resolve === undefined) return answer
+    const timeoutMs = Math.min(this.request.answerTimeoutMs, this.request.timeoutMs)
+    return { outcome: await this.source.engine.resolve(identity, timeoutMs), error: answer.error }
+  }
+
+  #commitFailure(outcome: Outcome, error: unknown): unknown {
+    if (outcome === "unknown") return outcomeUnknown(error)
+    return error === undefined ? this.abortedError("commit()") : statementError("COMMIT", [], error)
   }
 
   /** As `commit()`, for a transaction that needs no wait for it. @returns false for any other: `commit()` ends it */
   tryCommit(): boolean {
     const connection = this.#connection
-    if (connection === undefined || this.#firstFailure) return false
-    if (this.#unsentBegin.length === 0) {
+    if (connection === undefined || this.isAborted) return false
+    if (this.#isBegun) {
       if (this.events.isHeard || connection.commitAtOnce?.() !== true) return false
       this.events.log("COMMIT")
     }
-    this.#release(false)
+    this.#release()
+    this.outcome = "committed"
     this.record.committed(this)
     return true
   }
 
   /** Tells TypeORM's subscribers how it ended; for after the session has let go of it, so that they can use the session. */
   get endHook(): Hook | undefined {
-    if (this.#hasEnded === undefined || !this.events.isHeard) return undefined
-    return () => this.events.broadcast(`AfterTransaction${this.#hasEnded}`)
+    if (!this.#isAnnounced || !this.events.isHeard) return undefined
+    if (this.outcome === "committed") return () => this.events.broadcast("AfterTransactionCommit")
+    return this.outcome === "rolled back" ? () => this.events.broadcast("AfterTransactionRollback") : undefined
   }
 
   /**
@@ -239,43 +303,102 @@ export class Transaction implements RecordedTransaction {
    * either way, and what failed is reported.
    */
   async rollback(): Promise<void> {
-    if (!this.#isLost) this.record.rolledBack(this)
+    if (!this.#isLost && this.outcome === undefined) this.record.rolledBack(this)
     await this.#undo()
   }
 
   async #undo(): Promise<void> {
     const connection = this.#connection
-    // Else it might hit a statement of whoever has the connection next.
-    await this.#cancelling
-    if (connection === undefined || this.#unsentBegin.length > 0) return this.#release(false)
-    await this.events.broadcast("BeforeTransactionRollback").catch((error: unknown) => this.owner.report(error))
-    this.events.log("ROLLBACK")
-    this.#release(!connection.isAlive || !(await hasRolledBack(connection, this.owner)))
-    this.#hasEnded = "Rollback"
+    if (connection?.isAlive && (this.#isBegun || connection.status !== "none")) {
+      await this.events.broadcast("BeforeTransactionRollback").catch((error: unknown) => this.owner.report(error))
+      this.#isEnding = true
+      await this.#sendRollback(connection)
+    }
+    this.#release()
+    this.outcome ??= "rolled back"
   }
 
-  /** Asks the database to stop the running statement. Never rejects. */
-  async cancel(): Promise<void> {
-    const connection = this.#connection
-    this.#cancelling ??= connection?.cancel().catch((error: unknown) => {
+  async #sendRollback(connection: Connection): Promise<void> {
+    this.events.log("ROLLBACK")
+    try {
+      await connection.rollback()
+    } catch (error) {
+      // The server rolls back what was open when the connection ends.
+      connection.end(error as Error)
       this.owner.report(error)
-      // The server is out of reach: without this the session would wait for a statement that may never end.
-      connection.release(true)
-    })
-    await this.#cancelling
+    }
+  }
+
+  /** Asks the database to stop the running statement. Never rejects; an end that is under way is left alone. */
+  async cancel(): Promise<void> {
+    if (!this.#isEnding) await this.#connection?.cancel()
+  }
+
+  /** Ends the connection, so that what waits for its answer goes on: a COMMIT under way is then one of unknown outcome. */
+  cut(reason: Error): void {
+    this.#connection?.end(reason)
   }
 
   abortedError(what: string): TransactionAbortedError {
-    return abortedError(what, this.#isLost, this.#firstFailure?.error)
+    return abortedError(what, this.#isLost, this.outcome, this.#failure?.error)
   }
 
-  /** Sends the begin and the savepoints with a statement that does nothing; a stale connection is replaced on the way. */
+  /** Sends the begin and the savepoints alone; a stale connection is replaced on the way. */
   async #ready(blocks: readonly Block[]): Promise<Connection> {
     // What comes next is not one statement of which it is known what it does, and must not be without its begin.
     this.#mayDefer = false
     await this.connect()
-    if (withSavepoints(this.#unsentBegin, blocks).length > 0) await this.execute("SELECT 1", [], blocks)
+    if (!this.#isAnnounced) await this.#announceBegin()
+    return this.#open(blocks)
+  }
+
+  async #open(blocks: readonly Block[]): Promise<Connection> {
+    let connection = await this.connect()
+    for (;;) {
+      const begin = withSavepoints(this.#unsentBegin, blocks)
+      const identify = this.options.resolveCommits && !this.#isIdentified && this.mayHaveWritten ? this.#identification() : NO_PREFIX
+      const prefix = [...begin, ...identify]
+      const [first] = prefix
+      if (first === undefined) return connection
+      for (const statement of prefix) this.events.log(statement)
+      try {
+        await connection.open(prefix)
+        await this.#sent(connection, blocks)
+        return connection
+      } catch (error) {
+        this.events.logError(error, first)
+        const other = await this.#replace(connection)
+        if (other === undefined) throw this.#fail(first, undefined, error)
+        connection = other
+      }
+    }
+  }
+
+  /**
+   * Takes another connection for one that had died unnoticed, where what was sent can be sent again (contract 3.3).
+   * @returns undefined where it cannot, or the time to wait for a connection is over
+   */
+  async #replace(connection: Connection): Promise<Connection | undefined> {
+    if (this.#isBegun || !connection.mayResend) return undefined
+    const timeoutMs = Math.round(this.request.timeoutMs - (performance.now() - this.startedAt))
+    if (timeoutMs <= 0) return undefined
+    this.#release()
+    this.request = { ...this.request, timeoutMs, wait: undefined }
+    this.#isIdentified = false
     return this.connect()
+  }
+
+  #noteWrite(connection: Connection, text: string, parameters: readonly unknown[] | undefined): void {
+    if (this.wrote || this.options.readOnly) return
+    if (!this.mayHaveWritten && connection.isPlainRead(text, parameters)) return
+    this.mayHaveWritten = true
+    this.wrote = !connection.looksLikeRead(text)
+  }
+
+  #identification(): readonly string[] {
+    const { identification } = this.source.engine ?? {}
+    this.#isIdentified = true
+    return identification === undefined ? NO_PREFIX : [identification]
   }
 
   /** Once for each transaction, so that every end has its begin; the reads that come before the begin count as one. */
@@ -284,16 +407,16 @@ export class Transaction implements RecordedTransaction {
     this.#isBegunRecorded = true
   }
 
-  #isDeferrable(text: string): boolean {
-    if (this.#unsentBegin.length === 0 || !this.#mayDefer) return false
-    if (this.source.engine?.isDeferrableRead(this.options, text) !== true) return false
+  #isDeferrable(connection: Connection, text: string, parameters: readonly unknown[] | undefined): boolean {
+    if (this.#isBegun || !this.#mayDefer || connection.isDoubtful) return false
+    if (this.source.engine?.isDeferrableRead(this.options, text, parameters) !== true) return false
     this.#recordBegun()
     return true
   }
 
-  async #sent(blocks: readonly Block[]): Promise<void> {
-    for (const block of blocks) block.isSent = true
-    if (this.#unsentBegin.length === 0) return
+  async #sent(connection: Connection, blocks: readonly Block[]): Promise<void> {
+    if (connection.isPrefixDone) for (const block of blocks) block.isSent = true
+    if (this.#unsentBegin.length === 0 || !connection.hasBegun) return
     this.#unsentBegin = NO_PREFIX
     this.#recordBegun()
     if (this.events.isHeard) await this.events.broadcast("AfterTransactionStart")
@@ -317,15 +440,30 @@ export class Transaction implements RecordedTransaction {
     }
   }
 
-  /** Marks the transaction as aborted, and ends its connection where that is lost. */
+  /** Raw COMMIT or ROLLBACK, DDL on MySQL, a deadlock: the server has ended it, and the connection is free. */
+  #noticeEnd(connection: Connection): void {
+    const end = connection.takeEnd()
+    if (end === undefined) return
+    this.outcome = end
+    if (end === "committed") this.record.committed(this)
+    else if (end === "rolled back") this.record.rolledBack(this)
+    else this.record.failed(this, outcomeUnknown(undefined))
+    this.#release()
+    if (this.#failure === undefined) this.owner.transactionEnded(this)
+  }
+
+  /** Marks the transaction as aborted, and lets go of a connection that is lost, or on which it has ended. */
   #fail(text: string, parameters: readonly unknown[] | undefined, error: unknown): Error {
     const failure = statementError(text, parameters, error)
-    this.#firstFailure ??= { error: failure }
+    this.#failure ??= { error: failure }
     const connection = this.#connection
-    if (connection && !connection.isAlive) {
+    if (connection === undefined) return failure
+    if (connection.isAlive) this.#noticeEnd(connection)
+    else {
       this.#isLost = true
+      this.outcome = "rolled back"
       this.record.failed(this, error)
-      this.#release(true)
+      this.#release()
     }
     return failure
   }
@@ -340,9 +478,9 @@ export class Transaction implements RecordedTransaction {
     }
   }
 
-  #release(isBroken: boolean): void {
+  #release(): void {
     const connection = this.#connection
     this.#connection = undefined
-    connection?.release(isBroken)
+    connection?.release()
   }
 }

@@ -1,14 +1,14 @@
 import type { QueryRunner } from "typeorm"
 import type { ConnectionOwner, IsolationLevel } from "../engine/connection"
 import type { Linked } from "../engine/linked-list"
-import type { SessionClosedError } from "../errors"
+import { AcquireTimeoutError, CommitOutcomeUnknownError, type SessionClosedError } from "../errors"
 import { Block, levels } from "./block"
 import { type BlockHost, Blocks } from "./blocks"
 import { closedError } from "./closed-error"
-import { commitOpen, type Ending, finishEnding, rollbackOpen } from "./ending"
+import { commitOpen, type Ending, endHooks, finishEnding, rollbackOpen } from "./ending"
 import type { EngineSource } from "./engine-source"
 import type { Watched } from "./held-too-long"
-import { type Hook, runHooks } from "./hooks"
+import { type CompletionHook, type Hook, type Occasion, runHooks } from "./hooks"
 import { NextBegin } from "./next-begin"
 import { nextTick } from "./next-tick"
 import { OpenStreams } from "./open-streams"
@@ -20,6 +20,13 @@ import { type Refuser, StatementQueue } from "./statement-queue"
 import type { Tally } from "./tally"
 import { Transaction, type TransactionOwner } from "./transaction"
 import { undoneError } from "./transaction-errors"
+
+const COMMIT = { phrase: "commit()" }
+const ROLLBACK = { phrase: "rollback()" }
+const STREAM = { phrase: "a result stream" }
+const CLIENT = { phrase: "queryRunner.connect()" }
+/** A COMMIT takes some ms: longer than this, its answer will not come. */
+const COMMIT_GRACE_MS = 1_000
 
 /** Whoever keeps account of the sessions that have not ended. */
 export interface UnitKeeper {
@@ -40,11 +47,13 @@ export interface UnitKeeper {
 export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, TransactionOwner, Watched {
   readonly root = new Block(undefined, "")
   readonly blocks: Blocks
-  /** whether it has committed anything yet */
-  hasCommitted = false
+  #hasCommitted = false
+  /** of a transaction that the server has ended by itself; run once the step is over in which that was noticed */
+  #dueHooks: readonly Hook[] | undefined
+  #hasWrittenBefore = false
   /** of the session itself; set by whoever makes both */
   runner!: QueryRunner
-  readonly queue = new StatementQueue(this.root)
+  readonly queue: StatementQueue
   previous: this | undefined = undefined
   following: this | undefined = undefined
   isReported = false
@@ -68,8 +77,19 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   ) {
     this.#events = new QueryEvents(source.dataSource, this)
     this.#record = new SessionRecord(context, tally)
+    this.queue = new StatementQueue(this.root, this)
     this.blocks = new Blocks(this.queue, this)
     this.#begin = new NextBegin(source.dataSource, options, context)
+  }
+
+  /** Whether anything of it is committed, or may be. */
+  get hasCommitted(): boolean {
+    return this.#hasCommitted
+  }
+
+  set hasCommitted(value: boolean) {
+    this.#hasCommitted = value
+    if (value && this.hasEverWritten) this.context.workCommitted?.()
   }
 
   get isClosed(): boolean {
@@ -88,7 +108,20 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   /** Whether the open transaction may have changed something; a `SERIALIZABLE` one can fail at its commit all the same. */
   get hasWritten(): boolean {
     const transaction = this.transaction
-    return transaction !== undefined && (transaction.wrote || transaction.isAborted || this.#begin.isSerializable)
+    return transaction !== undefined && (transaction.mayHaveWritten || transaction.isAborted || this.#isSerializable)
+  }
+
+  /** Whether any of its transactions may have changed something. */
+  get hasEverWritten(): boolean {
+    return this.#hasWrittenBefore || this.transaction?.wrote === true
+  }
+
+  get #isSerializable(): boolean {
+    return this.#begin.isSerializable ?? this.source.engine?.isSerializable === true
+  }
+
+  get turnTimeoutMs(): number {
+    return this.options.acquireTimeoutMs
   }
 
   /** Whether nothing runs or waits: all that was issued has been answered. */
@@ -117,7 +150,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     return this.isActive ? `${this.context.label()} (for ${Math.round(this.activeMs)} ms)` : this.context.label()
   }
 
-  /** @param isStructured whether the whole `QueryResult` is wanted, and not the driver's rows */
+  /** @param isStructured whether the whole `QueryResult` is wanted, as TypeORM's query builder does, and not the driver's rows */
   async query(
     block: Block,
     text: string,
@@ -126,23 +159,30 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   ): Promise<unknown> {
     const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) throw innermost
-    const execute = () => this.#opened().execute(text, parameters, levels(innermost))
-    if (!this.queue.tryEnter(innermost)) {
-      const late = await this.queue.run(innermost, async () => execute())
-      return isStructured ? late : late.raw
+    const execute = async () => {
+      if (this.transaction?.isDoubted) await this.transaction.notice()
+      return this.#opened().execute(text, parameters, levels(innermost), isStructured)
     }
     try {
-      const result = await execute()
-      return isStructured ? result : result.raw
+      if (!this.queue.tryEnter(innermost, text)) {
+        const late = await this.queue.run(innermost, text, execute)
+        return isStructured ? late : late.raw
+      }
+      try {
+        const result = await execute()
+        return isStructured ? result : result.raw
+      } finally {
+        this.queue.leave()
+      }
     } finally {
-      this.queue.leave()
+      if (this.#dueHooks) await this.#runDueHooks()
     }
   }
 
   client(block: Block): Promise<unknown> {
     const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) return Promise.reject(innermost)
-    return this.queue.run(innermost, async () => this.#opened().client(levels(innermost)))
+    return this.queue.run(innermost, CLIENT, async () => this.#opened().client(levels(innermost)))
   }
 
   /** The queue goes on when the stream has ended: until then its cursor occupies the connection. */
@@ -157,7 +197,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
         resolve(stream)
         await ended
       }
-      this.queue.run(innermost, step).catch(reject)
+      this.queue.run(innermost, STREAM, step).catch(reject)
     })
   }
 
@@ -167,22 +207,23 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
    */
   async commit(block: Block): Promise<void> {
     this.blocks.assertOutside(block, "commit()")
-    await finishEnding(await this.queue.run(this.root, () => commitOpen(this)), this)
+    await finishEnding(await this.queue.run(this.root, COMMIT, () => commitOpen(this)), this)
+    if (this.#dueHooks) await this.#runDueHooks()
   }
 
   /** State: active -> idle. Does nothing where no transaction is open, or the session is closed. */
   async rollback(block: Block): Promise<void> {
     if (this.isClosed) return
     this.blocks.assertOutside(block, "rollback()")
-    const hooks = await this.queue.run(this.root, () => rollbackOpen(this))
+    const hooks = await this.queue.run(this.root, ROLLBACK, () => rollbackOpen(this))
     await runHooks(hooks, this)
   }
 
-  addHook(block: Block, outcome: "commit" | "rollback", hook: Hook): void {
-    if (this.isClosed) throw this.#closedError(`after${outcome === "commit" ? "Commit" : "Rollback"}()`)
+  addHook(block: Block, occasion: Occasion, hook: CompletionHook): void {
+    if (this.isClosed) throw this.#closedError("A hook")
     const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) throw innermost
-    innermost.hooks.add(outcome, hook)
+    innermost.hooks.add(occasion, hook)
   }
 
   /**
@@ -199,7 +240,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     try {
       if (!this.isQuiet) await this.#drain()
       await finishEnding(await this.#commitLast(), this)
-      if (!this.root.hooks.isEmpty) await runHooks(this.root.hooks.take("commit"), this)
+      if (!this.root.hooks.isEmpty) await runHooks(this.root.hooks.take("committed"), this)
     } finally {
       if (!this.tryComplete()) await this.close()
     }
@@ -217,7 +258,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
       this.hasCommitted = true
       this.#endTransaction()
     }
-    this.queue.refuse(this)
+    this.queue.close()
     this.#closing = Promise.resolve()
     this.#closed()
     return true
@@ -235,27 +276,39 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     return this.#closing
   }
 
-  /** Closes, and asks the database to stop the statement that runs. */
+  /**
+   * Closes, and asks the database to stop the statement that runs. A COMMIT that is under way is waited for, and no longer than
+   * `COMMIT_GRACE_MS`: it is then of unknown outcome.
+   */
   async cancel(): Promise<void> {
     this.#isCancelled = true
-    this.isUndone ||= this.hasWritten
     const transaction = this.transaction
+    if (transaction?.isEnding) {
+      const timer = setTimeout(() => {
+        transaction.cut(new CommitOutcomeUnknownError("The session was closed from outside while COMMIT was under way."))
+      }, COMMIT_GRACE_MS)
+      await this.close().finally(() => clearTimeout(timer))
+      return
+    }
+    this.isUndone ||= this.hasWritten
     const closed = this.close()
     if (!this.queue.isIdle) await transaction?.cancel()
     await closed
   }
 
   async #close(): Promise<void> {
-    this.queue.refuse(this)
+    this.queue.close()
     this.transaction?.cancelConnect(this.#closedError("Waiting for a connection"))
     this.streams?.destroy()
     await this.queue.whenNotRunning()
+    const inner = this.blocks.takeOpenHooks((block) => (block === this.root ? [] : block.hooks.take("rolled back")))
     const hooks = await rollbackOpen(this)
     this.#closed()
-    await runHooks([...hooks, ...this.root.hooks.take("rollback")], this)
+    await runHooks([...(this.#dueHooks ?? []), ...hooks, ...inner, ...this.root.hooks.take("rolled back")], this)
   }
 
   #closed(): void {
+    this.blocks.close()
     this.keeper?.forget(this)
     this.#record.closed()
   }
@@ -267,7 +320,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   async #drain(): Promise<void> {
     while (!this.isQuiet) {
       if (this.queue.isIdle) this.blocks.refuseByHand()
-      await this.queue.run(this.root, async () => undefined)
+      await this.queue.run(this.root, COMMIT, async () => undefined)
       await nextTick()
     }
   }
@@ -275,6 +328,23 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   /** No connection was to be had: nothing has begun, and the next statement may try again. */
   forgetTransaction(transaction: Transaction): void {
     if (this.transaction === transaction) this.#endTransaction()
+  }
+
+  /** The next statement begins another one; savepoints that it needs are sent anew. */
+  transactionEnded(transaction: Transaction): void {
+    if (this.transaction !== transaction) return
+    const outcome = transaction.outcome ?? "unknown"
+    if (outcome !== "rolled back") this.hasCommitted = true
+    const inner = this.blocks.takeOpenHooks((block) => (block === this.root ? [] : block.hooks.take(outcome)))
+    this.#dueHooks = [...(this.#dueHooks ?? []), ...endHooks(this.root, transaction), ...inner]
+    this.blocks.forgetSent()
+    this.#endTransaction()
+  }
+
+  async #runDueHooks(): Promise<void> {
+    const hooks = this.#dueHooks ?? []
+    this.#dueHooks = undefined
+    await runHooks(hooks, this)
   }
 
   #opened(): Transaction {
@@ -287,6 +357,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   }
 
   #endTransaction(): void {
+    this.#hasWrittenBefore ||= this.transaction?.wrote === true
     this.transaction = undefined
     this.#begin.forgetChoice()
   }
@@ -294,10 +365,10 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   /** Seals the session: what a forgotten promise sends during the COMMIT must not begin a transaction of its own. */
   async #commitLast(): Promise<Ending> {
     const step = () => {
-      this.queue.refuse(this)
+      this.queue.close()
       return commitOpen(this)
     }
-    if (!this.queue.tryEnter(this.root)) return this.queue.run(this.root, step)
+    if (!this.queue.tryEnter(this.root, COMMIT)) return this.queue.run(this.root, COMMIT, step)
     try {
       return await step()
     } finally {
@@ -307,6 +378,18 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
 
   chooseIsolation(isolation: IsolationLevel): void {
     this.#begin.chooseIsolation(isolation, this.isActive)
+  }
+
+  forgetIsolation(): void {
+    this.#begin.forgetChoice()
+  }
+
+  refuseOverdue(waiting: string, holding: string): Error {
+    return new AcquireTimeoutError(
+      `${this.label()}: ${waiting} got no turn in its session within ${this.turnTimeoutMs} ms, because ${holding}. ` +
+        "Do not await in a transaction() block what was issued outside of it, use the block's own session for what belongs to " +
+        "it, end result streams, or raise acquireTimeoutMs.",
+    )
   }
 
   refuseWaiting(): Error {

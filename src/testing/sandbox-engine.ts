@@ -1,5 +1,15 @@
 import type { DataSource, QueryResult } from "typeorm"
-import type { AcquireRequest, BeginOptions, Connection, ConnectionOwner, Engine, PoolStats } from "../engine/connection"
+import type {
+  AcquireRequest,
+  BeginOptions,
+  CommitAnswer,
+  Connection,
+  ConnectionOwner,
+  Engine,
+  Outcome,
+  PoolStats,
+  TransactionStatus,
+} from "../engine/connection"
 import { Slots } from "../engine/slots"
 import { SessionStateError } from "../errors"
 
@@ -30,6 +40,8 @@ export class SandboxEngine implements Engine {
     const connection = await real.acquire({
       owner,
       timeoutMs: TIMEOUT_MS,
+      answerTimeoutMs: TIMEOUT_MS,
+      statementTimeoutMs: undefined,
       onReplica: false,
       asWriter: true,
       wait: undefined,
@@ -38,7 +50,8 @@ export class SandboxEngine implements Engine {
     try {
       await connection.execute("SELECT 1", [], real.begin(OUTER))
     } catch (error) {
-      connection.release(true)
+      connection.end(error as Error)
+      connection.release()
       throw error
     }
     return sandbox
@@ -50,6 +63,10 @@ export class SandboxEngine implements Engine {
 
   get waiting(): number {
     return this.#slots.waiting
+  }
+
+  get isSerializable(): boolean {
+    return this.real.isSerializable
   }
 
   get hasEnded(): boolean {
@@ -133,14 +150,12 @@ export class SandboxEngine implements Engine {
   }
 
   async #end(): Promise<void> {
-    let isBroken = !this.connection.isAlive
     try {
-      await this.connection.rollback()
+      if (this.connection.isAlive) await this.connection.rollback()
     } catch {
       // The connection is ended with whatever was open on it.
-      isBroken = true
     }
-    this.connection.release(isBroken)
+    this.connection.release()
   }
 
   get #isPostgres(): boolean {
@@ -162,6 +177,7 @@ const OUTER: BeginOptions = {
   asWriter: true,
   variables: undefined,
   deferBegin: false,
+  resolveCommits: false,
 }
 
 /** SQLite checks deferred foreign keys at the outermost COMMIT only, so the sandbox asks for them. */
@@ -176,6 +192,9 @@ class DeferredForeignKeyError extends Error {
 /** One session's turn on the sandbox's connection. */
 class SandboxConnection implements Connection {
   hasBegun = false
+  readonly isDoubtful = false
+  readonly identity = undefined
+  #hasEnded = false
 
   constructor(
     private readonly sandbox: SandboxEngine,
@@ -191,8 +210,21 @@ class SandboxConnection implements Connection {
     return this.connection.isAlive
   }
 
-  get isAborted(): boolean | undefined {
-    return this.connection.isAborted
+  get status(): TransactionStatus {
+    // Between two sessions the sandbox's own transaction is what is open.
+    return this.hasBegun && !this.#hasEnded ? this.connection.status : "none"
+  }
+
+  get mayResend(): boolean {
+    return false
+  }
+
+  get isPrefixDone(): boolean {
+    return this.connection.isPrefixDone
+  }
+
+  takeEnd(): Outcome | undefined {
+    return this.connection.takeEnd()
   }
 
   async execute(
@@ -208,17 +240,40 @@ class SandboxConnection implements Connection {
     }
   }
 
-  isPlainRead(text: string): boolean {
-    return this.connection.isPlainRead(text)
+  async open(prefix: readonly string[]): Promise<void> {
+    this.sandbox.assertOpen()
+    try {
+      await this.connection.open(prefix)
+    } finally {
+      this.hasBegun = true
+    }
   }
 
-  async commit(): Promise<boolean> {
-    await this.sandbox.commit()
-    return true
+  looksLikeRead(text: string): boolean {
+    return this.connection.looksLikeRead(text)
   }
 
-  rollback(): Promise<void> {
-    return this.sandbox.rollback()
+  askStatus(): Promise<void> {
+    return this.connection.askStatus()
+  }
+
+  isPlainRead(text: string, parameters: readonly unknown[] | undefined): boolean {
+    return this.connection.isPlainRead(text, parameters)
+  }
+
+  async commit(): Promise<CommitAnswer> {
+    try {
+      await this.sandbox.commit()
+    } catch (error) {
+      return { outcome: "rolled back", error }
+    }
+    this.#hasEnded = true
+    return { outcome: "committed" }
+  }
+
+  async rollback(): Promise<void> {
+    await this.sandbox.rollback()
+    this.#hasEnded = true
   }
 
   async stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
@@ -228,6 +283,10 @@ class SandboxConnection implements Connection {
 
   async cancel(): Promise<void> {
     await this.connection.cancel()
+  }
+
+  end(reason: Error): void {
+    this.connection.end(reason)
   }
 
   release(): void {
