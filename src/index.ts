@@ -7,7 +7,7 @@ export {
 } from "./columns/guid"
 export { setupGuidsPostgres } from "./columns/setup-guids-postgres"
 export { Session } from "./decorators/session"
-export { createDataSource, type DataSourceOverrides } from "./engine/data-source"
+export { buildDataSource, createDataSource, type DataSourceOverrides } from "./engine/data-source"
 export {
   AcquireTimeoutError,
   CommitOutcomeUnknownError,

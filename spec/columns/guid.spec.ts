@@ -1,7 +1,7 @@
 import "reflect-metadata"
 import { expect } from "chai"
 import { Column, DataSource, Entity, In, ManyToOne, Not, OneToMany } from "typeorm"
-import { GuidDataSource } from "../../src/columns/adapt-guids"
+import { adaptGuids } from "../../src/columns/adapt-guids"
 import { GUID_SERVER_DEFAULT_POSTGRES, Guid, PrimaryGuid } from "../../src/columns/guid"
 import { setupGuidsPostgres } from "../../src/columns/setup-guids-postgres"
 import { InvalidGuidError, SessionOptionsError } from "../../src/errors"
@@ -58,15 +58,15 @@ class Served {
 
 interface Variant {
   readonly made: string
-  readonly Source: typeof DataSource
+  readonly isAdapted: boolean
   readonly scheme: string
 }
 
 /** TypeORM's `mariadb` has a uuid type, its `mysql` has none, whichever server answers. */
 function variants(kind: DatabaseKind): Variant[] {
   const made = [
-    { made: "this package", Source: GuidDataSource, scheme: "mysql" },
-    { made: "the application", Source: DataSource, scheme: "mysql" },
+    { made: "this package", isAdapted: true, scheme: "mysql" },
+    { made: "the application", isAdapted: false, scheme: "mysql" },
   ]
   if (kind !== "mysql") return made
   return [...made, ...made.map((one) => ({ ...one, made: `${one.made}, as mariadb://`, scheme: "mariadb" }))]
@@ -88,9 +88,8 @@ describeOnEach(
   "Guid columns",
   testDatabases.filter(({ isFile }) => isFile !== true),
   ({ kind }) => {
-    for (const { made, Source, scheme } of variants(kind)) {
+    for (const { made, isAdapted, scheme } of variants(kind)) {
       describe(`with a DataSource made by ${made}`, () => {
-        const adapted = Source === GuidDataSource
         const statements = new Statements()
         let created: CreatedDatabase
         let dataSource: DataSource
@@ -99,13 +98,14 @@ describeOnEach(
           const database = testDatabases.find((one) => one.kind === kind && one.isFile !== true)
           if (database === undefined) throw new Error("no such database")
           created = await database.createDatabase()
-          dataSource = new Source({
+          dataSource = new DataSource({
             ...parseDatabaseUri(created.uri.replace(/^mysql(?=:)/, scheme)),
             entities: [Author, Book, Served],
             synchronize: true,
             logger: statements,
             logging: true,
           })
+          if (isAdapted) adaptGuids(dataSource)
           await dataSource.initialize()
         })
 
@@ -224,7 +224,7 @@ describeOnEach(
           expect(changes.map(({ query }) => query)).to.deep.equal([])
         })
 
-        if (adapted) {
+        if (isAdapted) {
           it("sets an id of version 7 on plain objects", async () => {
             const row: Partial<Book> = { title: "plain" }
             await dataSource.manager.insert(Book, row)
@@ -259,11 +259,11 @@ describeOnEach(
             const found = new Map(columns.map((column) => [column.table_name, column]))
             expect(found.get("served")).to.include({ data_type: "uuid", column_default: GUID_SERVER_DEFAULT_POSTGRES })
             expect(found.get("author")).to.include({ data_type: "uuid" })
-            if (adapted) expect(found.get("author")?.column_default).to.equal(null)
+            if (isAdapted) expect(found.get("author")?.column_default).to.equal(null)
           })
         }
 
-        if (kind === "postgres" && adapted) {
+        if (kind === "postgres" && isAdapted) {
           it("creates no extension", async () => {
             const extensions = await dataSource.query("SELECT extname FROM pg_extension WHERE extname <> 'plpgsql'")
             expect(extensions).to.deep.equal([])

@@ -149,11 +149,25 @@ describeOnEach("SessionMaker", withSecond, (database) => {
     expect(await texts()).to.deep.equal(["a"])
   })
 
-  it("initialises and destroys a DataSource that it was given as such", async () => {
+  it("initialises a DataSource that it was given, which stays the caller's to destroy", async () => {
     const given = new CountingDataSource(options())
     maker = new SessionMaker(given)
+    await maker.prepare()
+    expect(initialized).to.equal(0)
     await maker.run(add("a"))
     expect(await maker.dataSource()).to.equal(given)
+    await maker.reset()
+    await maker.run(add("b"))
+    await maker.close()
+    expect([initialized, given.isInitialized]).to.deep.equal([1, true])
+    await given.destroy()
+    expect(await texts()).to.deep.equal(["a", "b"])
+  })
+
+  it("initialises and destroys a DataSource that a function made for it", async () => {
+    const given = new CountingDataSource(options())
+    maker = new SessionMaker(() => given)
+    await maker.run(add("a"))
     await maker.close()
     expect([initialized, given.isInitialized]).to.deep.equal([1, false])
   })

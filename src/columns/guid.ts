@@ -38,9 +38,9 @@ export function Guid(options: GuidOptions = {}): PropertyDecorator {
 
 /**
  * Declares the primary key as a GUID column that fills itself: see `Guid()`.
- * A `DataSource` made by this package sets it on entities and plain objects alike. With a `DataSource` of your own and
- * plain objects, TypeORM's rules for generated `uuid` columns hold: version 7 is then reported back only where the
- * database has `RETURNING`; `adaptGuids(dataSource)` brings the full behaviour.
+ * A `DataSource` of this package, or one that it was given, sets it on entities and plain objects alike. With any other
+ * `DataSource` and plain objects, TypeORM's rules for generated `uuid` columns hold: version 7 is then reported back only where
+ * the database has `RETURNING`.
  * @param options `version` default 4, `generate` default `"application"`
  * @throws {SessionOptionsError} as `Guid()`.
  */

@@ -109,7 +109,7 @@ export class Generation implements UnitKeeper {
 
   async #prepare(configure: () => Promise<ConfiguredDataSource>): Promise<void> {
     const { dataSource, isOwned } = await configure()
-    if (!dataSource.isInitialized) await buildMetadata(dataSource)
+    await buildMetadata(dataSource)
     this.#isOwned = isOwned
     this.#source = new GenerationSource(dataSource, this.onStartFailed)
   }

@@ -1,5 +1,6 @@
 import type { IsolationLevel } from "../engine/connection"
 import { SessionOptionsError } from "../errors"
+import { assertDataSourceOptions } from "../settings/data-source-option-names"
 
 /** When the commit of a request's session happens. `docs/commit-timing.md` says which to choose. */
 export type CommitTiming = "auto" | "before-response" | "after-response" | "manual"
@@ -132,6 +133,27 @@ export function assertSessionDefaults(
         "outcome of a transaction. Leave it out.",
     )
   }
+}
+
+const SESSION_DEFAULT_NAMES: readonly (keyof SessionDefaults)[] = [...SESSION_OPTION_NAMES, "resolveCommits"]
+
+/**
+ * Tells the defaults of sessions from the TypeORM options that a maker is given beside them. The values of the defaults are for
+ * `assertSessionDefaults()` to check.
+ * @throws {SessionOptionsError} for names that nobody knows, and as `assertDataSourceOptions()`
+ */
+export function splitMakerOptions<Overrides extends object>(
+  options: SessionDefaults & Overrides,
+  where: string,
+): { defaults: SessionDefaults; overrides: Overrides } {
+  assertDataSourceOptions(options, SESSION_DEFAULT_NAMES, where)
+  const defaults: Record<string, unknown> = {}
+  const overrides = { ...options }
+  for (const name of SESSION_DEFAULT_NAMES) {
+    if (name in options) defaults[name] = options[name]
+    Reflect.deleteProperty(overrides, name)
+  }
+  return { defaults, overrides }
 }
 
 /** So many combinations are kept, each once; programs have a handful, but an option may come from a request. */

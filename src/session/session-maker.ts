@@ -1,7 +1,7 @@
 import { inspect } from "node:util"
 import { ContainerInstance } from "typedi"
 import { DataSource, type DataSourceOptions } from "typeorm"
-import { buildDataSource, type DataSourceOverrides, initialize } from "../engine/data-source"
+import { acceptDatabase, type DataSourceOverrides, initialize, toDataSource } from "../engine/data-source"
 import { SessionMakerClosedError, SessionOptionsError, SessionStateError } from "../errors"
 import { DatabaseSettings } from "../settings/database-settings"
 import { parseDatabaseUri } from "../settings/database-uri"
@@ -11,11 +11,13 @@ import { type ConfiguredDataSource, Generation } from "./generation"
 import { joinAmbience } from "./join-ambience"
 import { runManaged } from "./managed"
 import {
+  assertSessionDefaults,
   assertSessionOptions,
   type ResolvedSessionOptions,
   resolveSessionOptions,
-  SESSION_OPTION_NAMES,
+  type SessionDefaults,
   type SessionOptions,
+  splitMakerOptions,
 } from "./options"
 import type { Session } from "./session"
 import type { SessionContext } from "./session-context"
@@ -26,7 +28,7 @@ import type { Tally } from "./tally"
 export type Database = string | DataSourceOptions | DataSource
 
 /** Session options as defaults, and TypeORM's `DataSourceOptions` laid over those of the URI. */
-export type SessionMakerOptions = SessionOptions & DataSourceOverrides
+export type SessionMakerOptions = SessionDefaults & DataSourceOverrides
 
 /** Options of `maker.run()`. */
 export interface RunOptions extends SessionOptions {
@@ -79,7 +81,7 @@ export async function makersClosed(): Promise<void> {
  * await maker.close()
  */
 export class SessionMaker implements SessionOpener {
-  readonly #defaults: SessionOptions
+  readonly #defaults: SessionDefaults
   readonly #overrides: DataSourceOverrides
   readonly #tally: Tally = { committed: 0, rolledBack: 0, failed: 0, refused: 0 }
   readonly #retired = new Set<Generation>()
@@ -90,23 +92,20 @@ export class SessionMaker implements SessionOpener {
   /**
    * Connects to nothing yet.
    * @param database a function is called at each first use; default: `DatabaseSettings.load().databaseUri`
-   * @throws {SessionOptionsError} for an option that is out of range
+   * @throws {SessionOptionsError} for an option that is out of range, or that nobody knows
    */
-  constructor(database?: Database | (() => Database | Promise<Database>), { ...options }: SessionMakerOptions = {}) {
+  constructor(database?: Database | (() => Database | Promise<Database>), options: SessionMakerOptions = {}) {
     // typedi gives every class that it constructs its container as the last argument; this happens after a
     // `Container.reset()` where the maker had been registered with `Container.set(SessionMaker, maker)`.
     const isGiven = database !== undefined && !((database as unknown) instanceof ContainerInstance)
     this.#database = isGiven ? database : fromSettings
-    const defaults: Record<string, unknown> = {}
-    const overrides: Record<string, unknown> = options
-    for (const name of SESSION_OPTION_NAMES) {
-      if (name in options) defaults[name] = options[name]
-      delete overrides[name]
-    }
-    assertSessionOptions(defaults, "new SessionMaker()")
+    const { defaults, overrides } = splitMakerOptions(options, WHERE)
+    // Settings are read at the first use.
+    assertSessionDefaults(defaults, isGiven ? this.databaseType : undefined, WHERE)
     this.#defaults = defaults
     if (this.#defaults.retries) keepAttempts()
     this.#overrides = overrides
+    if (isGiven) acceptDatabase(database, WHERE)
   }
 
   /** The URI, where the maker was given one; a new value takes effect after `reset()`. */
@@ -131,7 +130,7 @@ export class SessionMaker implements SessionOpener {
   }
 
   /** The defaults that this maker's sessions start from. */
-  get sessionDefaults(): SessionOptions {
+  get sessionDefaults(): SessionDefaults {
     return this.#defaults
   }
 
@@ -316,16 +315,13 @@ export class SessionMaker implements SessionOpener {
     this.#retire(generation).catch(reportAsWarning)
   }
 
-  /** One that was given already started belongs to whoever started it. */
+  /** A `DataSource` that was given belongs to whoever made it; one that a function made for the maker is the maker's. */
   async #configure(): Promise<ConfiguredDataSource> {
+    const isMade = typeof this.#database === "function"
     const given = typeof this.#database === "function" ? await this.#database() : this.#database
-    if (given instanceof DataSource) return { dataSource: given, isOwned: !given.isInitialized }
-    if (typeof given !== "string" && (typeof given !== "object" || given === null || !("type" in given))) {
-      throw new SessionOptionsError(
-        "SessionMaker needs a database URI, TypeORM's DataSourceOptions, a DataSource, or a function that returns one of these.",
-      )
-    }
-    return { dataSource: buildDataSource(given, this.#overrides), isOwned: true }
+    const dataSource = toDataSource(given, this.#overrides)
+    assertSessionDefaults(this.#defaults, dataSource.options.type, WHERE)
+    return { dataSource, isOwned: dataSource !== given || (isMade && !dataSource.isInitialized) }
   }
 
   async #retire(generation: Generation, timeoutMs?: number): Promise<void> {
@@ -355,6 +351,7 @@ function inAttempt(context: SessionContext): SessionContext {
   }
 }
 
+const WHERE = "new SessionMaker()"
 const fromSettings = (): string => DatabaseSettings.load().databaseUri
 
 const RUN: SessionContext = { asWriter: true, label: () => "maker.run()", report: reportAsWarning }
