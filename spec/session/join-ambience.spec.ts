@@ -4,6 +4,9 @@ import {
   Column,
   type DataSource,
   Entity,
+  EntityManager,
+  ManyToOne,
+  OneToMany,
   PrimaryGeneratedColumn,
   Repository,
   Tree,
@@ -43,13 +46,37 @@ class Folder {
   children!: Folder[]
 }
 
+@Entity()
+class Shelf {
+  @PrimaryGeneratedColumn()
+  id!: number
+
+  @OneToMany(
+    () => Volume,
+    (volume) => volume.shelf,
+  )
+  volumes!: Promise<Volume[]>
+}
+
+@Entity()
+class Volume {
+  @PrimaryGeneratedColumn()
+  id!: number
+
+  @ManyToOne(
+    () => Shelf,
+    (shelf) => shelf.volumes,
+  )
+  shelf!: Promise<Shelf>
+}
+
 class NoteRepository extends Repository<Note> {
   byText(text: string): Promise<Note | null> {
     return this.createQueryBuilder("note").where("note.text = :text", { text }).getOne()
   }
 }
 
-const entities = [...httpEntities, Active, Folder]
+const entities = [...httpEntities, Active, Folder, Shelf, Volume]
 
 describeOnEach("maker.ambient(dataSource) in a request", testDatabases, (testDatabase) => {
   let app: SessionApp
@@ -196,6 +223,61 @@ describeOnEach("maker.ambient(dataSource) in a request", testDatabases, (testDat
       }
     }
     expect((await app.http.get("/json")).json()).to.deep.equal({ own: true, session: false })
+  })
+
+  // On SQLite in memory there is one connection, which the session has; and a file has one writer.
+  if (testDatabase.kind !== "sqlite") {
+    it("leaves a manager that the application made alone, in what it reads and in what it writes", async () => {
+      const own = new EntityManager(dataSource)
+      app.work = async (db) => {
+        await db.insert(Note, { text: "of the session" })
+        const counts = [
+          await own.count(Note),
+          await own.getRepository(Note).count(),
+          await own.createQueryBuilder(Note, "note").getCount(),
+          await own.createQueryBuilder().select("note").from(Note, "note").getCount(),
+          (await own.query("SELECT * FROM note")).length,
+        ]
+        await own.save(Note, { text: "by save" })
+        await own.insert(Note, { text: "by insert" })
+        await own.transaction((manager) => manager.insert(Note, { text: "by transaction" }))
+        throw new Error(counts.join())
+      }
+      expect((await app.http.post("/json")).json()).to.have.property("message", "0,0,0,0,0")
+      const texts = await app.rows("SELECT text FROM note ORDER BY text")
+      expect(texts.map(({ text }) => text)).to.deep.equal(["by insert", "by save", "by transaction"])
+    })
+
+    // TypeORM's runner for SQLite is never released, and what was read with it goes on with it.
+    it("joins with a lazy relation of an entity that was read before", async () => {
+      const { id } = await dataSource.manager.save(new Shelf())
+      const shelf = await dataSource.manager.findOneByOrFail(Shelf, { id })
+      app.work = async (db) => {
+        const volume = await db.save(new Volume())
+        await db.createQueryBuilder().relation(Shelf, "volumes").of(id).add(volume.id)
+        return { volumes: (await shelf.volumes).length }
+      }
+      expect((await app.http.post("/json")).json()).to.deep.equal({ volumes: 1 })
+    })
+  }
+
+  it("joins with a query builder and a query whose runner is left out, not with one that is written out", async () => {
+    app.work = async (db) => {
+      const runnerOf = (builder: object) => Reflect.get(builder, "queryRunner")
+      return {
+        joined: [
+          runnerOf(dataSource.createQueryBuilder()),
+          runnerOf(dataSource.createQueryBuilder(Note, "note")),
+          runnerOf(dataSource.manager.createQueryBuilder()),
+          runnerOf(dataSource.manager.createQueryBuilder(Note, "note")),
+        ].map((runner) => runner === db.queryRunner),
+        own: [
+          runnerOf(dataSource.createQueryBuilder(undefined)),
+          runnerOf(dataSource.createQueryBuilder(Note, "note", undefined)),
+        ].map((runner) => runner === undefined),
+      }
+    }
+    expect((await app.http.post("/json")).json()).to.deep.equal({ joined: [true, true, true, true], own: [true, true] })
   })
 
   it("works as before outside of a request", async () => {

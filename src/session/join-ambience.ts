@@ -7,6 +7,7 @@ import {
   Repository,
   type TreeRepository,
 } from "typeorm"
+import { adoptDataSource } from "../engine/data-source"
 import { SessionStateError } from "../errors"
 import { currentAmbience, keepAmbience } from "./ambient"
 import type { Session } from "./session"
@@ -16,32 +17,41 @@ import type { SessionOpener } from "./session-opener"
  * Gives one `DataSource` object a manager that asks for the current session at each call. Read for this: typeorm 1.1.1
  * `entity-manager/EntityManager.js` (every method goes to `this.queryRunner`), `repository/Repository.js` (to its manager, and
  * to a `queryRunner` of its own in `createQueryBuilder` and `extend`), `data-source/DataSource.js` (`transaction`,
- * `getRepository` and `BaseEntity` go to `this.manager`). `spec/session/join-ambience.spec.ts` fails when this changes.
+ * `getRepository` and `BaseEntity` go to `this.manager`), `query-builder/RelationLoader.js` and `RelationIdLoader.js`.
+ *
+ * `query()` and `createQueryBuilder()` of the `DataSource` are also called by TypeORM's managers, with their own runner written
+ * out, `undefined` where they have none. Who writes it out means it, and is left alone: a manager that the application made with
+ * `new EntityManager(dataSource)` is on its own in all that it does, as `save()` of it takes a runner by itself.
+ * `spec/session/join-ambience.spec.ts` fails when this changes.
  */
 export function joinAmbience(maker: SessionOpener, dataSource: DataSource): DataSource {
   keepAmbience()
+  adoptDataSource(dataSource)
   const { manager: before } = dataSource
   if (before instanceof AmbientManager) {
     before.join(maker)
     return dataSource
   }
   const manager = new AmbientManager(maker, dataSource)
-  const { query, createQueryBuilder, createEntityManager } = dataSource
+  const { query, createQueryBuilder, createEntityManager, relationLoader, relationIdLoader } = dataSource
   Object.assign(dataSource, {
     manager,
-    query: (text: string, parameters?: unknown[], runner?: QueryRunner) =>
-      query.call(dataSource, text, parameters as never, runner ?? manager.queryRunner),
-    // Either the entity, its alias and perhaps a runner, or perhaps a runner alone.
+    query: (...given: [text: string, parameters?: never, runner?: QueryRunner]) =>
+      query.call(dataSource, given[0], given[1], given.length < 3 ? manager.queryRunner : given[2]),
+    // Nothing, or a runner, or the entity and its alias, or these and a runner.
     createQueryBuilder: (...given: unknown[]) => {
-      const runnerAt = typeof given[1] === "string" ? 2 : 0
-      const all = given.slice()
-      all[runnerAt] ??= manager.queryRunner
-      return Reflect.apply(createQueryBuilder, dataSource, all)
+      const hasRunner = given.length === 1 || given.length > 2
+      return Reflect.apply(createQueryBuilder, dataSource, hasRunner ? given : [...given, manager.queryRunner])
     },
     // Custom repository classes are often made with one of their own.
     createEntityManager: (runner?: QueryRunner) =>
       runner ? createEntityManager.call(dataSource, runner) : new AmbientManager(manager.maker, dataSource),
   })
+  // Lazy relations are loaded by whoever holds the entity, long after the runner that it was read with was released.
+  const { load } = relationLoader
+  relationLoader.load = (relation, entities, runner, ...more) =>
+    load.call(relationLoader, relation, entities, runner?.isReleased === false ? runner : manager.queryRunner, ...more)
+  followCurrentRunner(relationIdLoader, () => manager.queryRunner)
   return dataSource
 }
 
@@ -104,7 +114,7 @@ class AmbientRepository<Entity extends ObjectLiteral> extends Repository<Entity>
 }
 
 function followCurrentRunner(
-  target: EntityManager | Repository<ObjectLiteral>,
+  target: EntityManager | Repository<ObjectLiteral> | DataSource["relationIdLoader"],
   get: () => QueryRunner | undefined,
 ): void {
   Object.defineProperty(target, "queryRunner", { get, set: () => undefined, enumerable: false, configurable: true })
