@@ -5,6 +5,7 @@ import { expect } from "chai"
 import { SessionOptionsError } from "../../src/errors"
 import { assertSessionOptions, resolveSessionOptions, sameOptions } from "../../src/session/options"
 import { SessionMaker, type SessionMakerOptions } from "../../src/session/session-maker"
+import { httpEntities } from "../support/http-entities"
 
 describe("resolveSessionOptions()", () => {
   it("keeps no more than a few of the combinations that were ever asked for", async () => {
@@ -71,7 +72,7 @@ describe("the options of new SessionMaker()", () => {
     for (const uri of ["mysql://localhost/app", "sqlite://", "cockroachdb://localhost/app"]) {
       expect(make({ resolveCommits: true }, uri)).to.throw(SessionOptionsError, "needs PostgreSQL")
     }
-    const later = new SessionMaker(() => "sqlite://", { resolveCommits: true })
+    const later = new SessionMaker(() => "sqlite://", { resolveCommits: true, entities: httpEntities })
     await expect(later.prepare()).to.be.rejectedWith(SessionOptionsError, '"better-sqlite3"')
   })
 })

@@ -1,6 +1,13 @@
 /** Compiles, or does not: what users may write with a session and its maker, and what they may not. */
 import { DataSource, EntityManager } from "typeorm"
-import { contextSession, createDataSource, Session, SessionMaker, type SessionMakerStats } from "../../src"
+import {
+  buildDataSource,
+  contextSession,
+  createDataSource,
+  Session,
+  SessionMaker,
+  type SessionMakerStats,
+} from "../../src"
 import { Note } from "../support/http-entities"
 
 declare const session: Session
@@ -58,6 +65,8 @@ export async function makers(): Promise<void> {
   new SessionMaker({ type: "better-sqlite3", database: ":memory:" })
   new SessionMaker(new DataSource({ type: "postgres" }))
   new SessionMaker(() => "sqlite://")
+  new SessionMaker(buildDataSource("postgres://localhost/app"), { answerTimeoutMs: 5, resolveCommits: true })
+  const built: DataSource = buildDataSource({ type: "postgres" }, { migrations: [], poolSize: 5 })
   new SessionMaker(async () => new DataSource({ type: "postgres" }), { commit: "manual", retries: 3, readOnly: true })
   maker.databaseUri = "postgres://localhost/app"
   const uri: string | undefined = maker.databaseUri
@@ -74,6 +83,7 @@ export async function makers(): Promise<void> {
   maker.destroy()
   await contextSession(dataSource, (inner) => inner.count(Note), { readOnly: true })
   await createDataSource("sqlite://", { synchronize: true })
+  await built.destroy()
   await opened.save(Note, { text: `${uri} ${id} ${sync} ${max}` })
 }
 
@@ -84,6 +94,10 @@ export async function makerMisuses(maker: SessionMaker, dataSource: DataSource):
   new SessionMaker("sqlite://", { commit: "sometimes" })
   // @ts-expect-error No such option.
   new SessionMaker("sqlite://", { aquireTimeoutMs: 5 })
+  // @ts-expect-error No such option.
+  buildDataSource("sqlite://", { poolsize: 5 })
+  // @ts-expect-error It is the maker's alone.
+  await maker.run(async () => 1, { resolveCommits: true })
   // @ts-expect-error Times are numbers of milliseconds.
   new SessionMaker("sqlite://", { timeoutMs: "5s" })
   // @ts-expect-error No such isolation level.

@@ -180,7 +180,12 @@ export function resolveSessionOptions(
   } = merged as SessionOptions
   // The maker's alone: `SESSION_OPTION_NAMES` does not have it.
   const resolveCommits = layers[0]?.resolveCommits ?? false
-  const values = {
+  // Asked for at every `run()`; what the values are was checked, so that no two combinations are written alike.
+  const times = `${timeoutMs} ${answerTimeoutMs} ${acquireTimeoutMs}`
+  const key = `${commit} ${readOnly} ${times} ${retries} ${deferBegin} ${resolveCommits} ${isolation}`
+  const known = kept.get(key)
+  if (known !== undefined) return known
+  const options = Object.freeze({
     commit,
     readOnly,
     isolation,
@@ -190,11 +195,8 @@ export function resolveSessionOptions(
     retries,
     deferBegin,
     resolveCommits,
-  }
-  const key = JSON.stringify(Object.values(values))
-  const known = kept.get(key)
-  if (known !== undefined) return known
-  const options = Object.freeze({ ...values, key })
+    key,
+  })
   if (kept.size >= MAX_KEPT) kept.delete(kept.keys().next().value ?? "")
   kept.set(key, options)
   return options
