@@ -1,4 +1,4 @@
-import { AGGREGATES, OPERATIONS, type ReadCatalog, type ReadColumn } from "./plain-select"
+import { AGGREGATES, OPERATIONS, type ReadCatalog, type ReadColumn } from "./read-catalog"
 
 /** Parameters as the driver takes them: `$1` for pg, `?` for mysql2. */
 export interface CatalogQuestion {

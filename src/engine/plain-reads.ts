@@ -1,6 +1,7 @@
 import type { DataSource } from "typeorm"
 import { type CatalogQuestion, catalogOf, mysqlQuestion, postgresQuestion } from "./catalog-question"
-import { type ReadCatalog, refusalOfSelect } from "./plain-select"
+import { refusalOfSelect } from "./plain-select"
+import type { ReadCatalog } from "./read-catalog"
 
 /**
  * Which statements mean the same without a transaction around them, so that the begin can wait for one that needs it.
