@@ -1,4 +1,6 @@
 import { expect } from "chai"
+import { DataSource } from "typeorm"
+import { PlainReads } from "../../src/engine/plain-reads"
 import { describeOnEach } from "../support/databases"
 import { PAGE } from "../support/read-texts"
 import { accepted, onMysql, onPostgres, refused, strange, useReads } from "../support/reads-fixture"
@@ -21,6 +23,7 @@ describe("PlainReads", () => {
       strange("drifted", { title: "varchar", claim: "int" }),
       strange("typed", { domain: "varchar", composite: "varchar", list: "varchar", mood: "varchar", price: "int" }),
       strange("hidden.page"),
+      strange("hidden.table"),
       strange("nowhere"),
     ]
     const subject = useReads("postgres", entities, [
@@ -47,6 +50,7 @@ describe("PlainReads", () => {
       "CREATE TYPE mood AS ENUM ('good', 'bad')",
       "CREATE TABLE typed (id int, domain short, composite pair, list int[], mood mood, price numeric)",
       "CREATE SCHEMA hidden",
+      "CREATE TABLE hidden.table (id int, title varchar)",
       "CREATE VIEW hidden.page AS SELECT id, title FROM page",
     ])
 
@@ -60,7 +64,9 @@ describe("PlainReads", () => {
       it(`refuses what is no ordinary table: ${table}`, () => refused(subject.plainReads, [titles(table)]))
     }
 
-    it("refuses another schema's view that has a table's name", () => {
+    it("tells another schema's tables from its views, whatever they are called", () => {
+      accepted(subject.plainReads, ['SELECT "x"."id" FROM "hidden"."table" "x"'])
+      refused(subject.plainReads, ['SELECT "x"."id" FROM "table" "x"'])
       refused(subject.plainReads, ['SELECT "x"."id" FROM "hidden"."page" "x"'])
     })
 
@@ -209,6 +215,25 @@ describe("PlainReads", () => {
       it(`refuses what is no ordinary table: ${table}`, () => refused(subject.plainReads, [titles(table)]))
     }
 
+    it("knows a table that is written with its database's name", async () => {
+      const name = new URL(subject.database.uri).pathname.slice(1)
+      const dataSource = new DataSource({
+        type: "mariadb",
+        url: subject.database.uri,
+        entities: [strange(`${name}.history`), strange(`${name}.page_view`)],
+      })
+      await dataSource.initialize()
+      try {
+        const plainReads = new PlainReads(dataSource)
+        const { text = "", parameters = [] } = plainReads.question ?? {}
+        plainReads.learn(await dataSource.query(text, [...parameters]))
+        accepted(plainReads, [`SELECT \`x\`.\`id\` FROM \`${name}\`.\`history\` \`x\``])
+        refused(plainReads, [titles("history"), `SELECT \`x\`.\`id\` FROM \`${name}\`.\`page_view\` \`x\``])
+      } finally {
+        await dataSource.destroy()
+      }
+    })
+
     it("refuses a table of a database that is not there", () => {
       refused(subject.plainReads, ["SELECT `x`.`id` FROM `other`.`page` `x`"])
     })
@@ -222,6 +247,7 @@ describe("PlainReads", () => {
       for (const value of [lock, [lock], [[lock]], ["a"], { id: 1 }]) {
         expect(subject.plainReads.has(text, [value])).to.equal(false)
       }
+      expect(subject.plainReads.has(text, { title: "a" })).to.equal(false)
     })
   })
 })

@@ -8,21 +8,23 @@ export interface CatalogQuestion {
 
 /** Names and types of PostgreSQL's catalog are not moved between releases; 16384 is `FirstNormalObjectId` in all of them. */
 const POSTGRES = `
-WITH read AS (
+WITH custom AS (
+  SELECT COALESCE(i.indrelid, k.conrelid, s.stxrelid) AS oid
+  FROM pg_catalog.pg_depend d
+  LEFT JOIN pg_catalog.pg_index i
+    ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND i.indexrelid = d.objid
+  LEFT JOIN pg_catalog.pg_constraint k
+    ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = d.objid
+  LEFT JOIN pg_catalog.pg_statistic_ext s
+    ON d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = d.objid
+  WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+), read AS (
   SELECT asked.path, c.oid
   FROM pg_catalog.unnest($1::pg_catalog.text[]) AS asked(path)
   JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(asked.path)
   WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.relam IN (0, 2)
     AND NOT c.relrowsecurity AND NOT c.relhassubclass
-    AND NOT EXISTS (
-      SELECT FROM pg_catalog.pg_depend d
-      WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND (
-        d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
-          AND d.objid IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid)
-        OR d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
-          AND d.objid IN (SELECT k.oid FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid)
-        OR d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass
-          AND d.objid IN (SELECT s.oid FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)))
+    AND NOT EXISTS (SELECT FROM custom WHERE custom.oid = c.oid)
 ), shown AS (
   SELECT read.path, a.attname, a.atttypid
   FROM read JOIN pg_catalog.pg_attribute a ON a.attrelid = read.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -83,8 +85,9 @@ function quotePath(path: string): string {
 }
 
 /**
- * Asks for the tables that are InnoDB's own, no views, sequences or tables with history, and for their columns without those
- * that are computed when read. Functions are not asked for: here the server finds its own before anybody's of the same name.
+ * Asks for the tables that are InnoDB's own, no views, sequences or tables with history: a row each, with no name. In rows of
+ * their own come the columns that are not computed when read: a join of the two makes MariaDB 10.11 open the tables of all
+ * databases. Functions are not asked for: here the server finds its own before anybody's of the same name.
  */
 export function mysqlQuestion(paths: readonly string[]): CatalogQuestion {
   const bySchema = new Map<string | undefined, string[]>()
@@ -97,56 +100,65 @@ export function mysqlQuestion(paths: readonly string[]): CatalogQuestion {
   const texts: string[] = []
   const parameters: string[] = []
   for (const [schema, tables] of bySchema) {
-    const isSchema = schema === undefined ? "= DATABASE()" : "= ?"
+    const path = schema === undefined ? "TABLE_NAME" : "CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)"
+    const among = `WHERE TABLE_SCHEMA = ${schema === undefined ? "DATABASE()" : "?"} AND TABLE_NAME IN (${tables.map(() => "?").join(", ")})`
     texts.push(
-      `SELECT ${schema === undefined ? "c.TABLE_NAME" : "CONCAT(c.TABLE_SCHEMA, '.', c.TABLE_NAME)"} AS path, c.COLUMN_NAME AS name
-       FROM information_schema.TABLES t
-       JOIN information_schema.COLUMNS c ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME
-       WHERE t.TABLE_SCHEMA ${isSchema} AND c.TABLE_SCHEMA ${isSchema} AND t.TABLE_NAME IN (${tables.map(() => "?").join(", ")})
-       AND t.TABLE_TYPE = 'BASE TABLE' AND t.ENGINE = 'InnoDB' AND c.EXTRA NOT LIKE '%VIRTUAL%'`,
+      `SELECT ${path} AS path, NULL AS name FROM information_schema.TABLES ${among} AND TABLE_TYPE = 'BASE TABLE' AND ENGINE = 'InnoDB'`,
+      `SELECT ${path}, COLUMN_NAME FROM information_schema.COLUMNS ${among} AND EXTRA NOT LIKE '%VIRTUAL%'`,
     )
-    parameters.push(...(schema === undefined ? [] : [schema, schema]), ...tables)
+    const own = schema === undefined ? tables : [schema, ...tables]
+    parameters.push(...own, ...own)
   }
   return { text: texts.join(" UNION ALL "), parameters }
 }
 
 interface CatalogRow {
-  /** `null` in the row of a function. */
   readonly path: string | null
-  readonly name: string
-  readonly type?: string
-  readonly operators?: string
+  readonly name: string | null
+  readonly type?: unknown
+  readonly operators?: unknown
 }
 
-/** What the metadata and the answer agree on. */
-export function catalogOf(
-  dialect: ReadCatalog["dialect"],
-  tables: ReadonlyMap<string, ReadonlySet<string>>,
-  rows: readonly unknown[],
-): Omit<ReadCatalog, "literals"> {
-  const paths = new Map([...tables.keys()].map((path) => [dialect === "postgres" ? quotePath(path) : path, path]))
+type Tables = ReadonlyMap<string, ReadonlySet<string>>
+type Answer = Omit<ReadCatalog, "literals">
+
+/** @returns what the metadata and the answer to `postgresQuestion()` agree on */
+export function postgresAnswer(tables: Tables, rows: readonly unknown[]): Answer {
+  const paths = new Map([...tables.keys()].map((path) => [quotePath(path), path]))
   const known = new Map<string, Map<string, ReadColumn>>()
-  const functions = new Set<string>(dialect === "mysql" ? AGGREGATES : [])
+  const functions = new Set<string>()
   const operatorSets = new Map<string, ReadonlySet<string>>()
-  for (const row of rows.filter(isCatalogRow)) {
-    const path = row.path === null ? undefined : paths.get(row.path)
-    if (row.path === null) functions.add(row.name)
-    if (path === undefined || !tables.get(path)?.has(row.name)) continue
-    const { type, operators } = dialect === "mysql" ? MYSQL_COLUMN : row
-    if (type === undefined || operators === undefined) continue
+  for (const { path: quoted, name, type, operators } of rows.filter(isCatalogRow)) {
+    if (name === null) continue
+    if (quoted === null) functions.add(name)
+    const path = quoted === null ? undefined : paths.get(quoted)
+    if (path === undefined || !tables.get(path)?.has(name)) continue
+    if (typeof type !== "string" || typeof operators !== "string") continue
     const set = operatorSets.get(operators) ?? new Set(operators.split(" "))
     operatorSets.set(operators, set)
-    const columns = known.get(path) ?? new Map<string, ReadColumn>()
-    known.set(path, columns.set(row.name, { type, operators: set }))
+    known.set(path, (known.get(path) ?? new Map<string, ReadColumn>()).set(name, { type, operators: set }))
   }
-  return { dialect, tables: known, functions }
+  return { dialect: "postgres", tables: known, functions }
 }
 
 /** MySQL has no operators but its own, whatever they compare. */
-const MYSQL_COLUMN = { type: "any", operators: OPERATIONS.join(" ") }
+const MYSQL_COLUMN: ReadColumn = { type: "any", operators: new Set(OPERATIONS) }
+
+/** @returns what the metadata and the answer to `mysqlQuestion()` agree on */
+export function mysqlAnswer(tables: Tables, rows: readonly unknown[]): Answer {
+  const known = new Map<string, Map<string, ReadColumn>>()
+  const answers = rows.filter(isCatalogRow)
+  for (const { path, name } of answers) {
+    if (path !== null && name === null && tables.has(path)) known.set(path, new Map())
+  }
+  for (const { path, name } of answers) {
+    if (path !== null && name !== null && tables.get(path)?.has(name)) known.get(path)?.set(name, MYSQL_COLUMN)
+  }
+  return { dialect: "mysql", tables: known, functions: new Set(AGGREGATES) }
+}
 
 function isCatalogRow(row: unknown): row is CatalogRow {
   if (typeof row !== "object" || row === null) return false
   const { path, name } = row as Partial<CatalogRow>
-  return typeof name === "string" && (path === null || typeof path === "string")
+  return [path, name].every((value) => value === null || typeof value === "string")
 }

@@ -1,5 +1,5 @@
 import type { DataSource } from "typeorm"
-import { type CatalogQuestion, catalogOf, mysqlQuestion, postgresQuestion } from "./catalog-question"
+import { type CatalogQuestion, mysqlAnswer, mysqlQuestion, postgresAnswer, postgresQuestion } from "./catalog-question"
 import { refusalOfSelect } from "./plain-select"
 import type { ReadCatalog } from "./read-catalog"
 
@@ -55,13 +55,15 @@ export class PlainReads {
   /** Before it, and after rows of another form, no text is a plain read. */
   learn(rows: readonly unknown[]): void {
     this.#known.clear()
-    this.#catalog = this.#dialect && { ...catalogOf(this.#dialect, this.#tables, rows), literals: this.#literals }
+    if (this.#dialect === undefined) return
+    const answer = this.#dialect === "postgres" ? postgresAnswer : mysqlAnswer
+    this.#catalog = { ...answer(this.#tables, rows), literals: this.#literals }
   }
 
-  /** @param parameters as the driver gets them: some mean more than a value */
-  has(text: string, parameters: readonly unknown[] | undefined): boolean {
-    if (parameters !== undefined && !parameters.every(this.#dialect === "mysql" ? isMysqlValue : isPostgresValue))
-      return false
+  /** @param parameters as the driver gets them: some mean more than a value, and those that are no list are not known */
+  has(text: string, parameters: unknown): boolean {
+    const isValue = this.#dialect === "mysql" ? isMysqlValue : isPostgresValue
+    if (parameters != null && !(Array.isArray(parameters) && parameters.every(isValue))) return false
     const known = this.#known.get(text)
     if (known !== undefined) return known
     if (text.length > LONGEST_TEXT) return false
