@@ -20,6 +20,8 @@ describe("PlainReads", () => {
       strange("computed_late", { twice: "int" }),
       strange("indexed"),
       strange("checked"),
+      strange("measured_by"),
+      strange("filtered"),
       strange("drifted", { title: "varchar", claim: "int" }),
       strange("typed", { domain: "varchar", composite: "varchar", list: "varchar", mood: "varchar", price: "int" }),
       strange("hidden.page"),
@@ -42,6 +44,11 @@ describe("PlainReads", () => {
       "CREATE TABLE computed (id int, title varchar, stored int GENERATED ALWAYS AS (id * 3) STORED)",
       "CREATE TABLE indexed (id int, title varchar)",
       "CREATE INDEX ON indexed (constant(id))",
+      "CREATE OPERATOR <-> (LEFTARG = int, RIGHTARG = int, FUNCTION = int4mi)",
+      "CREATE TABLE measured_by (id int, title varchar)",
+      "CREATE INDEX ON measured_by (id) WHERE id <-> 1 > 0",
+      "CREATE TABLE filtered (id int, title varchar, UNIQUE (id), CHECK (id > 0))",
+      "CREATE INDEX ON filtered (lower(title)) WHERE id > 9",
       "CREATE TABLE checked (id int, title varchar, CHECK (constant(id) > 0))",
       "CREATE TABLE drifted (id int, title varchar)",
       "CREATE FUNCTION claim(drifted) RETURNS int LANGUAGE sql AS 'SELECT spring()'",
@@ -56,11 +63,21 @@ describe("PlainReads", () => {
 
     const titles = (table: string) => `SELECT "x"."id" AS "x_id", "x"."title" AS "x_title" FROM "${table}" "x"`
 
-    for (const table of ["measured_one", "child", "fast", "computed", "drifted"]) {
+    for (const table of ["measured_one", "child", "fast", "computed", "drifted", "filtered"]) {
       it(`knows a table that is ordinary: ${table}`, () => accepted(subject.plainReads, [titles(table)]))
     }
 
-    for (const table of ["page_view", "page_copy", "measured", "parent", "secret", "indexed", "checked", "nowhere"]) {
+    for (const table of [
+      "page_view",
+      "page_copy",
+      "measured",
+      "parent",
+      "secret",
+      "indexed",
+      "checked",
+      "measured_by",
+      "nowhere",
+    ]) {
       it(`refuses what is no ordinary table: ${table}`, () => refused(subject.plainReads, [titles(table)]))
     }
 
@@ -166,6 +183,17 @@ describe("PlainReads", () => {
         ],
         refuses: [`${PAGE} WHERE "Page"."title" LIKE $1`],
         keeps: [`${PAGE} WHERE "Page"."body" LIKE $1`, `${PAGE} WHERE "Page"."title" NOT LIKE $1`],
+      },
+      {
+        defines: [
+          "CREATE FUNCTION mood_text(mood) RETURNS text LANGUAGE sql AS $$ SELECT 'a' $$",
+          "CREATE CAST (mood AS text) WITH FUNCTION mood_text(mood) AS IMPLICIT",
+        ],
+        refuses: [
+          'SELECT "x"."id" FROM "typed" "x" WHERE "x"."mood" = $1',
+          'SELECT "x"."id" FROM "typed" "x" ORDER BY "x"."mood" ASC',
+        ],
+        keeps: ['SELECT "x"."mood" FROM "typed" "x"', `${PAGE} WHERE "Page"."status" = $1`],
       },
     ]
 

@@ -17,7 +17,7 @@ WITH custom AS (
     ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = d.objid
   LEFT JOIN pg_catalog.pg_statistic_ext s
     ON d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND s.oid = d.objid
-  WHERE d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+  WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
 ), read AS (
   SELECT asked.path, c.oid
   FROM pg_catalog.unnest($1::pg_catalog.text[]) AS asked(path)
@@ -38,6 +38,9 @@ WITH custom AS (
     AND NOT EXISTS (
       SELECT FROM pg_catalog.pg_opclass k JOIN pg_catalog.pg_am m ON m.oid = k.opcmethod AND m.amname IN ('btree', 'hash')
       WHERE k.oid >= 16384 AND k.opcintype = t.oid)
+    AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_cast
+      WHERE oid >= 16384 AND castsource = t.oid AND casttarget < 16384 AND castcontext = 'i')
     AND NOT EXISTS (
       SELECT FROM pg_catalog.pg_operator o
       WHERE o.oid >= 16384 AND o.oprname = pg_catalog.ltrim(asked.name, '#') AND CASE
@@ -65,7 +68,7 @@ WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = asked.name 
 
 /**
  * Asks for the tables, found as a statement would find them, that are ordinary: no view, no parent of other tables, no row
- * security, no storage but the server's own, and no function of somebody's in an index, a constraint or statistics, since
+ * security, no storage but the server's own, and no function or operator of somebody's in an index, a constraint or statistics, since
  * planning may run those that call themselves immutable. Then for their columns, without those that are computed when read,
  * and for each type the operators that a comparison certainly finds among the server's own.
  *
