@@ -382,7 +382,9 @@ export class MysqlEngine implements Engine {
       this.isSerializable = isolation === "SERIALIZABLE"
       this.#seesOnlyCommitted = Number(autocommit) === 1 && (this.#isReadCommitted || isolation === "REPEATABLE-READ")
       const { question } = this.plainReads
-      if (question) this.plainReads.learn(await ask(question.text, question.parameters))
+      // Where the catalog may not be read, nothing is put off, and that is all.
+      const rows = question && (await ask(question.text, question.parameters).catch(() => undefined))
+      if (rows) this.plainReads.learn(rows)
     } catch (error) {
       client.destroy()
       throw error

@@ -392,7 +392,9 @@ export class PostgresEngine implements Engine {
       this.#isReadCommitted = isolation === "read committed"
       this.isSerializable = isolation === "serializable"
       const { question } = this.plainReads
-      if (question) this.plainReads.learn(await ask(question.text, question.parameters))
+      // Where the catalog may not be read, nothing is put off, and that is all.
+      const rows = question && (await ask(question.text, question.parameters).catch(() => undefined))
+      if (rows) this.plainReads.learn(rows)
     } catch (error) {
       release(true)
       throw error
