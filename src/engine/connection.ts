@@ -66,6 +66,8 @@ export interface Connection {
   readonly client: unknown
   /** false once the driver or the server has ended it; it then goes to nobody else */
   readonly isAlive: boolean
+  /** whether everything that was sent on it, by code outside of the session as well, was answered */
+  readonly isSettled: boolean
   readonly status: TransactionStatus
   /** true once the server has answered the begin of the present transaction */
   readonly hasBegun: boolean

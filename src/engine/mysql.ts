@@ -57,6 +57,7 @@ interface MysqlDriver {
     readonly _freeConnections: { readonly length: number }
     readonly _connectionQueue: { readonly length: number }
     readonly _closed: boolean
+    on(event: "connection", listener: (client: MysqlClient) => void): void
   }
   readonly poolCluster?: unknown
   readonly mysql: { createConnection(options: object): MysqlClient }
@@ -101,7 +102,7 @@ class MysqlConnection extends PooledConnection implements Connection {
     return this.#isOpen ? "open" : "none"
   }
 
-  protected get isSettled(): boolean {
+  get isSettled(): boolean {
     return !this.client._command
   }
 
@@ -301,6 +302,9 @@ export class MysqlEngine implements Engine {
     if (replication && replication.slaves.length > 0) {
       this.#replicas = new Slots(poolSize * replication.slaves.length, "replica connection")
     }
+    this.#driver.pool?.on("connection", (client) => {
+      this.#connectionOf(client).openedAt = performance.now()
+    })
   }
 
   get waiting(): number {
@@ -317,17 +321,19 @@ export class MysqlEngine implements Engine {
     return {
       open: async () => open(),
       hasIdle,
-      wrap: (client) => {
-        let connection = this.#connections.get(client)
-        if (connection === undefined) {
-          connection = new MysqlConnection(client, this)
-          this.#connections.set(client, connection)
-        }
-        return connection
-      },
+      wrap: (client) => this.#connectionOf(client),
       discard: (client) => client.release(),
       describe: () => describeTarget(this.dataSource.options),
     }
+  }
+
+  #connectionOf(client: MysqlClient): MysqlConnection {
+    let connection = this.#connections.get(client)
+    if (connection === undefined) {
+      connection = new MysqlConnection(client, this)
+      this.#connections.set(client, connection)
+    }
+    return connection
   }
 
   /** Not past code outside of sessions that waits for one. A cluster of replicas has no pool of its own to ask. */

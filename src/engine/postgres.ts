@@ -10,12 +10,12 @@ import type {
   TransactionStatus,
 } from "./connection"
 import { describeTarget } from "./describe-target"
-import { codeOf } from "./failure-kind"
+import { codeOf, isServerError } from "./failure-kind"
 import { assertIsolation } from "./isolation"
 import { PlainReads } from "./plain-reads"
 import { acquireFromPool, lostBeforeCommit, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
 import { type Cancellable, sendCancelRequest, type WireConnectionConstructor } from "./postgres-cancel"
-import { isEndedByServer, isFatal, isServerError } from "./postgres-errors"
+import { isEndedByServer, isFatal } from "./postgres-errors"
 import { type DriverQueryConstructor, type PrefixedQueryConstructor, prefixedQuery } from "./postgres-query"
 import { type ClientConstructor, IDENTIFICATION, resolveCommit } from "./postgres-resolve"
 import { Slots } from "./slots"
@@ -97,7 +97,7 @@ class PostgresConnection extends PooledConnection implements Connection {
     return STATUSES[this.client.getTransactionStatus?.() ?? ""] ?? "unknown"
   }
 
-  protected get isSettled(): boolean {
+  get isSettled(): boolean {
     return this.client.readyForQuery === true
   }
 
@@ -181,7 +181,7 @@ class PostgresConnection extends PooledConnection implements Connection {
   protected override requestCancel(): Promise<void> {
     // An answer that has come, or is being read, needs none.
     if (this.isSettled || !this.isAlive) return Promise.resolve()
-    return sendCancelRequest(this.engine.driver.postgres.Connection, this.client)
+    return this.engine.cancel(this.client)
   }
 
   protected override canPassOn(slots: PoolSlots): boolean {
@@ -308,7 +308,9 @@ export class PostgresEngine implements Engine {
     }
     // At once: the server may end a connection in the same packet that says it is ready, before anybody was given it.
     for (const pool of [this.driver.master, ...this.driver.slaves]) {
-      pool.on("connect", (client) => this.#connectionOf(client))
+      pool.on("connect", (client) => {
+        this.#connectionOf(client).openedAt = performance.now()
+      })
     }
   }
 
@@ -417,6 +419,10 @@ export class PostgresEngine implements Engine {
   }
 
   close(): void {}
+
+  cancel(client: PostgresClient): Promise<void> {
+    return sendCancelRequest(this.driver.postgres.Connection, client)
+  }
 
   readonly identification = IDENTIFICATION
 

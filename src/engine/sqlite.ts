@@ -26,6 +26,7 @@ class SqliteConnection implements Connection {
   hasBegun = false
   isPrefixDone = true
   readonly isDoubtful = false
+  readonly isSettled = true
   readonly mayResend = false
   readonly identity = undefined
   #endSeen: Outcome | undefined

@@ -215,6 +215,10 @@ class SandboxConnection implements Connection {
     return this.hasBegun && !this.#hasEnded ? this.connection.status : "none"
   }
 
+  get isSettled(): boolean {
+    return this.connection.isSettled
+  }
+
   get mayResend(): boolean {
     return false
   }
