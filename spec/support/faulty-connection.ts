@@ -49,13 +49,14 @@ export class FaultyConnection {
     target: { readonly host: string; readonly port: number },
     kind: DatabaseKind,
     record: FaultyRecord,
+    delayMs: () => number,
   ) {
     this.#number = number
     this.#record = record
     this.#client = client
     this.#server = connect({ ...target, noDelay: true })
-    const toServer = new DelayLine(() => record.delayMs)
-    const toClient = new DelayLine(() => record.delayMs)
+    const toServer = new DelayLine(delayMs)
+    const toClient = new DelayLine(delayMs)
     let fate: Fate | undefined
     const found = (sql: string) => {
       for (const one of splitStatements(sql)) {

@@ -32,8 +32,13 @@ export interface FaultyNetwork extends StatementLog {
   /** Resets new connections at once, until `admit()`; those of now live on. */
   refuse(): void
   admit(): void
-  /** @param ms one way, so that a round trip takes twice as long; 0 at the start */
-  setDelay(ms: number): void
+  /**
+   * @param ms one way, so that a round trip takes twice as long; 0 at the start
+   * @param newMs the same for connections that are opened from now on; default as `ms`
+   */
+  setDelay(ms: number, newMs?: number): void
+  /** client connections since the start */
+  accepted(): number
   /** client connections that are open now */
   connections(): number
   /** Ends all connections and closes the port. */
@@ -46,6 +51,7 @@ export async function startFaultyNetwork(targetUri: string, kind: DatabaseKind):
   const record: FaultyRecord = { statements: [], cancels: [], keys: new Map(), rule: undefined, delayMs: 0 }
   const open = new Set<FaultyConnection>()
   let accepted = 0
+  let newDelayMs: number | undefined
   let isSilent = false
   let isRefusing = false
 
@@ -56,7 +62,9 @@ export async function startFaultyNetwork(targetUri: string, kind: DatabaseKind):
       return
     }
     accepted += 1
-    const connection = new FaultyConnection(accepted, client, address, kind, record)
+    const ownDelayMs = newDelayMs
+    const delayMs = () => ownDelayMs ?? record.delayMs
+    const connection = new FaultyConnection(accepted, client, address, kind, record, delayMs)
     if (isSilent) connection.silence()
     open.add(connection)
     void connection.closed.then(() => open.delete(connection))
@@ -100,12 +108,15 @@ export async function startFaultyNetwork(targetUri: string, kind: DatabaseKind):
     admit() {
       isRefusing = false
     },
-    setDelay(ms) {
+    setDelay(ms, newMs) {
       record.delayMs = ms
+      newDelayMs = newMs
     },
+    accepted: () => accepted,
     connections: () => [...open].filter(({ isOpen }) => isOpen).length,
     async stop() {
       const closed = once(server, "close")
+      isRefusing = true
       server.close()
       for (const connection of open) connection.reset()
       await closed

@@ -1,3 +1,5 @@
+import { Container } from "typedi"
+import { SessionMaker, type SessionMakerOptions } from "../../../src/session/session-maker"
 import type { TestDatabase } from "../../support/databases"
 import { type FaultyNetwork, startFaultyNetwork } from "../../support/faulty-network"
 import type { Reply } from "../../support/http"
@@ -8,11 +10,14 @@ import { within } from "./within"
 export interface NetworkAppOptions extends SessionAppOptions {
   /** parameters of the URI, such as `query_timeout=400` */
   readonly query?: string
+  /** the same server at a second address, where `readOnly` sessions go; default false */
+  readonly hasReplica?: boolean
 }
 
 /** An application whose database is behind a network that fails as a spec says. Its `rows()` and `database` are not. */
 export interface NetworkApp extends SessionApp {
   readonly network: FaultyNetwork
+  readonly replica: FaultyNetwork | undefined
   /** Sends a request that must be answered in time. */
   ask(
     method: "GET" | "POST",
@@ -24,35 +29,57 @@ export interface NetworkApp extends SessionApp {
 }
 
 export async function startNetworkApp(database: TestDatabase, options: NetworkAppOptions = {}): Promise<NetworkApp> {
-  const { query = "", ...others } = options
+  const { query = "", hasReplica = false, ...others } = options
   const created = await database.createDatabase()
   const network = await startFaultyNetwork(created.uri, database.kind)
   const uri = new URL(network.uri)
   for (const [name, value] of new URLSearchParams(query)) uri.searchParams.set(name, value)
   const behindNetwork = { ...database, createDatabase: async () => ({ ...created, uri: uri.href }) }
-  const server = await startSessionApp(behindNetwork, { watchWire: false, ...others })
+  const replica = hasReplica ? await startFaultyNetwork(created.uri, database.kind) : undefined
+  const server = await startSessionApp(behindNetwork, {
+    watchWire: false,
+    ...others,
+    maker: { ...others.maker, ...(replica && replicationOf(network, replica)) },
+  })
   network.clear()
   return Object.assign(server, {
     network,
+    replica,
     async ask(method: "GET" | "POST", path: string, withinMs: number) {
       const { value, tookMs } = await within(withinMs, `${method} ${path}`, server.http.send(path, { method }))
       return { reply: value, tookMs }
     },
     async end(hasPassed: boolean) {
-      network.on(/^/, "cut before", 0)
-      network.setDelay(0)
-      network.admit()
-      network.resume()
-      if (!hasPassed) network.cut()
+      for (const one of [network, ...(replica ? [replica] : [])]) {
+        one.on(/^/, "cut before", 0)
+        one.setDelay(0)
+        one.resume()
+        if (hasPassed) one.admit()
+        else {
+          one.refuse()
+          one.cut()
+        }
+      }
       try {
-        await server.stop()
+        await within(5_000, "the application stops", server.stop())
       } catch (error) {
         if (hasPassed) throw error
+        // Where sessions cannot be ended, stop() does not come to these.
+        Container.remove(SessionMaker)
+        await created.drop()
       } finally {
-        await network.stop()
+        await Promise.all([network.stop(), replica?.stop()])
       }
     },
   })
+}
+
+function replicationOf(primary: FaultyNetwork, replica: FaultyNetwork): SessionMakerOptions {
+  const accountAt = ({ uri, port }: FaultyNetwork) => {
+    const { hostname: host, username, password, pathname } = new URL(uri)
+    return { host, port, username, ...(password !== "" && { password }), database: pathname.slice(1) }
+  }
+  return { replication: { master: accountAt(primary), slaves: [accountAt(replica)] } } as SessionMakerOptions
 }
 
 /** Every session has ended, and with it its place in the pool has come back. */
