@@ -1,4 +1,7 @@
 import { expect } from "chai"
+import type { Context } from "koa"
+import { HttpError } from "routing-controllers"
+import type { Session } from "../../src/decorators/session"
 import type { SecondConnection } from "../support/databases"
 import { describeOnEach } from "../support/databases"
 import { Note } from "../support/http-entities"
@@ -15,7 +18,7 @@ const insert: Work = async (db, ctx) => {
 }
 
 /** One statement that stores its text after it has run for as long as the request says. */
-const insertSlowly: Work = async (db, ctx) => {
+async function insertSlowly(db: Session, ctx: Context): Promise<object> {
   const { text, seconds } = ctx.query
   await db.query(`INSERT INTO note (text) SELECT '${text}' FROM pg_sleep(${seconds})`)
   return { ok: true }
@@ -45,7 +48,7 @@ describeOnEach(
 
     it("stores nothing of the refused request with the COMMIT of the connection's next user", async () => {
       await start(1)
-      const refused = await app.ask("POST", "/json?text=refused&seconds=0.6", 3_000)
+      const refused = await app.ask("POST", "/json?text=refused&seconds=0.7", 3_000)
       expect(refused.reply.status).to.be.at.least(500)
       expect((await app.ask("POST", "/json?text=good", 3_000)).reply.status).to.equal(200)
       await eventually("the server is quiet", async () => (await app.rows(BUSY)).length === 0)
@@ -58,9 +61,59 @@ describeOnEach(
         if (ctx.query.seconds !== undefined) await db.insert(Note, { text: "refused before" })
         return byQuery(db, ctx)
       }
-      const refused = await app.ask("POST", "/json?text=refused&seconds=0.6", 3_000)
+      const refused = await app.ask("POST", "/json?text=refused&seconds=0.7", 3_000)
       expect(refused.reply.status).to.be.at.least(500)
       expect((await app.ask("POST", "/json?text=good", 3_000)).reply.status).to.equal(200)
+      await eventually("the server is quiet", async () => (await app.rows(BUSY)).length === 0)
+      expect(await texts(app)).to.deep.equal(["good"])
+    })
+
+    it("stores nothing of a request that catches it and goes on", async () => {
+      await start(1)
+      app.work = async (db, ctx) => {
+        if (ctx.query.seconds === undefined) return insert(db, ctx)
+        await insertSlowly(db, ctx).catch(() => undefined)
+        await db.insert(Note, { text: "after" }).catch(() => undefined)
+        return { ok: true }
+      }
+      const refused = await app.ask("POST", "/json?text=refused&seconds=0.7", 3_000)
+      expect(refused.reply.status).to.be.at.least(500)
+      expect((await app.ask("POST", "/json?text=good", 3_000)).reply.status).to.equal(200)
+      await eventually("the server is quiet", async () => (await app.rows(BUSY)).length === 0)
+      expect(await texts(app)).to.deep.equal(["good"])
+    })
+
+    it("ends the connection where it is the ROLLBACK that is not answered", async () => {
+      await start(1)
+      const { work } = app
+      app.work = async (db, ctx) => {
+        await insert(db, ctx)
+        app.network.on(/^ROLLBACK/, "lose statement")
+        throw new HttpError(418, "short and stout")
+      }
+      expect((await app.ask("POST", "/json?text=refused", 3_000)).reply.status).to.equal(418)
+      await expectNothingHeld(app)
+      app.work = work
+      expect((await app.ask("POST", "/json?text=good", 3_000)).reply.status).to.equal(200)
+      app.network.resume()
+      await eventually("the server is quiet", async () => (await app.rows(BUSY)).length === 0)
+      expect(await texts(app)).to.deep.equal(["good"])
+    })
+
+    it("ends the connection where it is the end of a transaction() block that is not answered", async () => {
+      await start(1)
+      const { work } = app
+      app.work = async (db, ctx) => {
+        await insert(db, ctx)
+        app.network.on(/^RELEASE/, "lose statement")
+        await db.transaction((inner) => inner.insert(Note, { text: "refused inside" }))
+        return { ok: true }
+      }
+      expect((await app.ask("POST", "/json?text=refused", 3_000)).reply.status).to.be.at.least(500)
+      await expectNothingHeld(app)
+      app.work = work
+      expect((await app.ask("POST", "/json?text=good", 3_000)).reply.status).to.equal(200)
+      app.network.resume()
       await eventually("the server is quiet", async () => (await app.rows(BUSY)).length === 0)
       expect(await texts(app)).to.deep.equal(["good"])
     })
@@ -69,7 +122,7 @@ describeOnEach(
       await start(5)
       const answers = await Promise.all(
         Array.from({ length: 40 }, async (_, index) => {
-          const slow = index % 3 === 0 ? "&seconds=0.5" : ""
+          const slow = index % 3 === 0 ? "&seconds=0.7" : ""
           const text = `note ${String(index).padStart(2, "0")}`
           const { reply } = await app.ask("POST", `/json?text=${encodeURIComponent(text)}${slow}`, 6_000)
           return { text, status: reply.status }
