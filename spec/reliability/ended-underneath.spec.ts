@@ -146,6 +146,35 @@ describeOnEach("the transaction is ended under its session", testDatabases, (dat
       await expectClean(before)
     })
   }
+
+  // The server has a transaction before and after these: its status alone does not tell that there was an end between.
+  const chained = { sqlite: [], postgres: ["COMMIT AND CHAIN"], mysql: ["COMMIT AND CHAIN", "START TRANSACTION"] }
+  for (const sql of chained[database.kind]) {
+    it(`undoes what is written after it, where a new transaction is begun at once: ${sql}`, async () => {
+      server.work = async (db) => {
+        await insert(db, "before")
+        await db.query(sql)
+        await insert(db, "after")
+        throw new HttpError(418, "short and stout")
+      }
+      expect((await server.http.post("/json")).status).to.equal(418)
+      await server.settled()
+      expect(await texts()).to.deep.equal(["before"])
+      await expectClean(["before"])
+    })
+
+    it(`calls nothing rolled back that was kept, where a new transaction is begun at once: ${sql}`, async () => {
+      server.work = async (db) => {
+        recordOutcome(db, called, "before")
+        await insert(db, "before")
+        await db.query(sql)
+        throw new HttpError(418, "short and stout")
+      }
+      expect((await server.http.post("/json")).status).to.equal(418)
+      await server.settled()
+      expect(called).to.not.include("before rolled back").and.not.include("before completed: rolled back")
+    })
+  }
 })
 
 describeOnEach(
