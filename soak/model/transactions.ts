@@ -1,0 +1,78 @@
+import { type EndRecord, nameOf, type Trace } from "./trace"
+
+/** The end of one transaction. */
+export interface TransactionEnd {
+  readonly at: number
+  /** who brought it about, from the call to its answer: what happens meanwhile may be before or after the end */
+  readonly from: number
+  readonly until: number
+  readonly outcome: "committed" | "rolled back" | "unknown"
+  /** by a statement and not by the session */
+  readonly isRaw: boolean
+  /** such as "commit()"; for messages */
+  readonly by: string
+}
+
+/**
+ * Finds out where the transactions of a run ended: where the session sent COMMIT or ROLLBACK in a call that was to end one, and
+ * where a statement did. What is in the database decides later whether that is true.
+ */
+export function transactionsOf(trace: Trace): TransactionEnd[] {
+  return [...rawEnds(trace), ...calledEnds(trace)].sort((one, other) => one.at - other.at)
+}
+
+function rawEnds(trace: Trace): TransactionEnd[] {
+  return trace.statements.flatMap(({ step, calledAt, settledAt, error }) => {
+    if (step.do !== "raw" || error) return []
+    const text = step.verb === "TRUNCATE" ? /^TRUNCATE/ : new RegExp(`^${step.verb}$`)
+    const sent = trace.sent.filter((one) => one.at > calledAt && one.at < settledAt && text.test(one.text)).at(-1)
+    const outcome = step.verb === "ROLLBACK" ? "rolled back" : "committed"
+    return [
+      { at: sent?.at ?? settledAt, from: calledAt, until: settledAt, outcome, isRaw: true, by: `#${step.id}` } as const,
+    ]
+  })
+}
+
+function calledEnds(trace: Trace): TransactionEnd[] {
+  const claimed = new Set<number>()
+  const found: TransactionEnd[] = []
+  for (const { step, verb, calledAt, settledAt, error, wasInTransaction } of bySettling(trace)) {
+    const texts = verb === "commit" ? ["COMMIT", "ROLLBACK"] : ["ROLLBACK"]
+    const sent = trace.sent.find(
+      ({ at, text }) => at > calledAt && at < settledAt && texts.includes(text) && !claimed.has(at),
+    )
+    if (sent) claimed.add(sent.at)
+    const name = error && nameOf(error.error)
+    // A call that was refused ends nothing, nor does one that comes when another one has done so.
+    const isNothing =
+      !wasInTransaction ||
+      name === "SessionStateError" ||
+      name === "SessionClosedError" ||
+      found.some((other) => other.until > calledAt)
+    if (!sent && isNothing) continue
+    const outcome = verb !== "commit" ? "rolled back" : outcomeOfCommit(name)
+    const by = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
+    found.push({ at: sent?.at ?? settledAt, from: calledAt, until: settledAt, outcome, isRaw: false, by })
+  }
+  return found
+}
+
+/** Calls while a transaction was only about to begin, or its reads needed no begin: nothing that was sent tells of these ends. */
+export function unseenEndsOf(trace: Trace): readonly EndRecord[] {
+  return trace.ends.filter(({ calledAt, settledAt, wasInTransaction }) => {
+    const isSent = trace.sent.some(
+      ({ at, text }) => at > calledAt && at < settledAt && /^(COMMIT|ROLLBACK)$/.test(text),
+    )
+    const isAwaited = trace.statements.some((one) => one.calledAt < calledAt && one.settledAt > calledAt)
+    return !wasInTransaction && !isSent && isAwaited
+  })
+}
+
+function bySettling(trace: Trace): EndRecord[] {
+  return [...trace.ends].sort((one, other) => one.settledAt - other.settledAt)
+}
+
+function outcomeOfCommit(errorName: string | undefined): TransactionEnd["outcome"] {
+  if (errorName === undefined) return "committed"
+  return errorName === "CommitOutcomeUnknownError" ? "unknown" : "rolled back"
+}
