@@ -11,7 +11,7 @@ import { MODEL_ENTITIES } from "./statements"
 import { nameOf, Trace } from "./trace"
 
 /** How long whoever waits for a block that nobody ends waits; far more than any program needs. */
-const ACQUIRE_TIMEOUT_MS = 1_000
+const ACQUIRE_TIMEOUT_MS = 500
 
 export interface CheckResult {
   readonly differences: readonly Difference[]

@@ -23,7 +23,7 @@ interface ByHand {
 }
 
 /** Programs that wait for one another end by this. */
-const LONGEST_MS = 15_000
+const LONGEST_MS = 5_000
 
 /** Runs one program and writes down what happens. */
 export class Execution {

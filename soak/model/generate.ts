@@ -163,7 +163,9 @@ class Generator {
         const call = this.#call(place, 0.6, false)
         // Of what is outside, code in it uses no variable: it would wait for an end that it is to bring about itself.
         const body = this.#steplist({ ...inside, variables: 1, isInBlock: true }, 4)
-        const end = this.random.pick({ commit: 4, rollback: 3, repair: 5, open: this.#has("left-open") ? 1 : 0 })
+        // With "commit" it stays open where the body throws.
+        const open = this.#has("left-open") ? 1 : 0
+        const end = this.random.pick({ repair: 6, rollback: 3, commit: 2 * open, open })
         return { do: "hand", id, ...call, end, body }
       }
       case "try":

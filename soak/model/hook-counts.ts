@@ -24,7 +24,7 @@ function outcomeFor(hook: HookRecord, replay: Replay, choices: Choices): Outcome
     return isKept ? undefined : "rolled back"
   }
   // Nothing was begun any more, or it was registered while the transaction ended.
-  if (!end || end.from < calledAt) return undefined
+  if (!end || end.from < calledAt || (end.isRaw && !replay.hasBegun(end))) return undefined
   if (replay.unseenEnds.some(({ settledAt }) => settledAt > calledAt)) return undefined
   return choices.ends.has(end) ? "unknown" : end.outcome
 }

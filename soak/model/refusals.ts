@@ -62,11 +62,6 @@ export class Refusals {
       const name = nameOf(error.error)
       if (verb === "close") return [{ kind: "end", text: `${what}: close() rejected with ${describe(error.error)}` }]
       if (name === "SessionStateError" && (owners.some(({ kind }) => kind !== "session") || this.#hasByHand)) return []
-      if (verb === "rollback" && name !== "SessionStateError" && !owners.some(({ kind }) => kind !== "session")) {
-        return this.#isLost(error.error)
-          ? []
-          : [{ kind: "end", text: `${what}: rollback() rejected: ${describe(error.error)}` }]
-      }
       return this.#unlessJustified(what, record, error.error)
     }
     if (record.settledAt === Infinity || verb === "close" || !isInBlock) return []
@@ -122,10 +117,10 @@ export class Refusals {
       case "SessionClosedError":
         return this.trace.closingAt < settledAt
       case "TransactionAbortedError":
-        return this.#isAborted(owners, calledAt, settledAt)
+        return this.#isAborted(owners, calledAt, settledAt) || this.#isCutOff(owners, settledAt)
       default:
         // Who waits for a block that nobody ends is told so.
-        return this.#hasByHand && /Timeout|State|Aborted/.test(name)
+        return (this.#hasByHand || this.#isCutOff(owners, settledAt)) && /Timeout|State|Aborted/.test(name)
     }
   }
 
@@ -152,6 +147,15 @@ export class Refusals {
       )
       return !isRepaired && !isOver
     })
+  }
+
+  /** Whether the transaction ended under a block that is still open: what is kept of it, its caller has to be told. */
+  #isCutOff(owners: readonly BlockRecord[], settledAt: number): boolean {
+    const isCutOff = (block: BlockRecord): boolean =>
+      (block.kind !== "session" &&
+        this.#ends.some((end) => end.isRaw && end.at > block.openedAt && end.at < settledAt)) ||
+      block.parents.some(isCutOff)
+    return owners.some(isCutOff)
   }
 
   /** When the statement was sent that failed; its caller may hear of it later than others that are refused for it. */

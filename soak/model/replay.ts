@@ -78,6 +78,12 @@ export class Replay {
     return around
   }
 
+  /** Whether anything was sent in the transaction before its end. */
+  hasBegun(end: TransactionEnd): boolean {
+    const before = this.ends[this.ends.indexOf(end) - 1]?.at ?? 0
+    return this.#effects.some(({ at }) => at > before && at < end.at)
+  }
+
   run(choices: Choices): Replayed {
     const differences: Difference[] = []
     let committed = new Map(this.start)

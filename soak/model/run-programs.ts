@@ -13,8 +13,6 @@ export interface ModelRunOptions {
   readonly failures: number
 }
 
-const MOST_TRIES = 400
-
 /** @returns how many programs showed a difference */
 export async function runPrograms(database: ModelDatabase, options: ModelRunOptions): Promise<number> {
   const { programs, seed, families, failures } = options
@@ -67,11 +65,8 @@ export async function replayProgram(database: ModelDatabase, program: Program, t
 /** @returns the smallest program found that shows a difference of the same kind, ready to be printed */
 export async function describeSmallest(checker: Checker, program: Program, result: CheckResult): Promise<string> {
   const kinds = new Set(result.differences.map(({ kind }) => kind))
-  const hangs = kinds.has("hung")
-  const smallest = await shrink(
-    program,
-    async (candidate) => (await checker.check(candidate)).differences.some(({ kind }) => kinds.has(kind)),
-    hangs ? 12 : MOST_TRIES,
+  const smallest = await shrink(program, async (candidate) =>
+    (await checker.check(candidate)).differences.some(({ kind }) => kinds.has(kind)),
   )
   const again = await checker.check(smallest)
   return [

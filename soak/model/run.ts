@@ -5,6 +5,7 @@
 import "reflect-metadata"
 import { randomInt } from "node:crypto"
 import { parseArgs } from "node:util"
+import { QueryFailedError } from "typeorm"
 import { stopEmbeddedPostgres } from "../../spec/support/embedded-postgres"
 import { SessionError } from "../../src"
 import { FAMILIES, type Family } from "./generate"
@@ -44,11 +45,12 @@ function readOptions() {
   return { kinds, programs, seed, families, failures, program, times: Number(values.times) }
 }
 
-/** Late statements are a part of the programs, and reported as warnings where no application is there to take them. */
+/** Late statements and second errors are a part of the programs; where no application takes them they are warnings. */
 function showOtherWarnings(): void {
   process.removeAllListeners("warning")
   process.on("warning", (warning) => {
-    if (!(warning instanceof SessionError)) console.warn(warning)
+    if (!(warning instanceof SessionError || warning instanceof QueryFailedError))
+      console.warn(`${warning.name}: ${warning.message}`)
   })
 }
 

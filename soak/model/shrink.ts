@@ -1,20 +1,21 @@
 import { bodiesOf, countSteps, type Program, type Step, withBodies } from "./program"
 
+/** A program that shows a difference may take its time for it, one that hangs above all. */
+const LONGEST_MS = 40_000
+const MOST_TRIES = 500
+
 /**
  * Deletes steps as long as the program still shows a difference.
- * @param fails whether a program does; asked up to `most` times
+ * @param fails whether a program does
  */
-export async function shrink(
-  program: Program,
-  fails: (program: Program) => Promise<boolean>,
-  most: number,
-): Promise<Program> {
+export async function shrink(program: Program, fails: (program: Program) => Promise<boolean>): Promise<Program> {
+  const startedAt = performance.now()
   let smallest = program
   let asked = 0
   for (let hasShrunk = true; hasShrunk; ) {
     hasShrunk = false
     for (const steps of smaller(smallest.steps)) {
-      if (asked++ >= most) return smallest
+      if (asked++ >= MOST_TRIES || performance.now() - startedAt > LONGEST_MS) return smallest
       const candidate = { ...smallest, steps }
       if (!(await fails(candidate))) continue
       smallest = candidate
