@@ -1,5 +1,6 @@
 import type { QueryRunner } from "typeorm"
 import type { Session, SessionMaker } from "../../src"
+import { Ownership } from "./ownership"
 import type { BlockStep, EndStep, HandStep, HookStep, Program, Step } from "./program"
 import { send } from "./statements"
 import { BlockRecord, type EndRecord, type StatementRecord, type Trace } from "./trace"
@@ -15,13 +16,6 @@ interface Place {
   readonly block: BlockRecord
 }
 
-/** Blocks that were begun by hand on one variable, the innermost one last. */
-interface ByHand {
-  readonly block: BlockRecord
-  /** while it is begun or ended, either may be right */
-  isSure: boolean
-}
-
 /** Programs that wait for one another end by this. */
 const LONGEST_MS = 5_000
 
@@ -29,14 +23,15 @@ const LONGEST_MS = 5_000
 export class Execution {
   readonly #loose: Promise<unknown>[] = []
   readonly #kept: Session[] = []
-  readonly #blockOf = new Map<Session, BlockRecord>()
-  readonly #byHand = new Map<Session, ByHand[]>()
+  readonly #ownership: Ownership
 
   constructor(
     private readonly maker: SessionMaker,
     private readonly trace: Trace,
     private readonly kill: () => Promise<void>,
-  ) {}
+  ) {
+    this.#ownership = new Ownership(trace.session)
+  }
 
   /** Never rejects: what the program throws is in the trace. */
   async run(program: Program): Promise<void> {
@@ -92,7 +87,7 @@ export class Execution {
   }
 
   #start(session: Session, steps: readonly Step[]): Promise<void> {
-    this.#blockOf.set(session, this.trace.session)
+    this.#ownership.bind(session, this.trace.session)
     return this.#steps(steps, { variables: [session], block: this.trace.session })
   }
 
@@ -114,18 +109,18 @@ export class Execution {
       case "fail":
       case "raw": {
         const session = this.#variable(step.via, place)
-        const record = {
+        const record: StatementRecord = {
           step,
-          owners: this.#owners(session, place.block),
+          owners: this.#ownership.of(session, place.block),
           calledAt: this.trace.now(),
           settledAt: Infinity,
         }
         this.trace.statements.push(record)
-        return this.#settle(record, () => send(session, step))
+        return this.#ownership.follow(record, session, () => this.#settle(record, () => send(session, step)))
       }
       case "end": {
         const session = this.#variable(step.via, place)
-        return this.#end(session, step, step.verb, this.#owners(session, place.block))
+        return this.#end(session, step, step.verb, this.#ownership.of(session, place.block))
       }
       case "hook":
         return this.#register(step, place)
@@ -174,13 +169,13 @@ export class Execution {
   async #block(step: BlockStep, place: Place): Promise<void> {
     const { trace } = this
     const session = this.#variable(step.via, place)
-    const block = new BlockRecord(step.id, "block", this.#owners(session, place.block), trace.now())
+    const block = new BlockRecord(step.id, "block", this.#ownership.of(session, place.block), trace.now())
     trace.blocks.push(block)
     let inner: Session | undefined
     try {
       await session.transaction(async (given) => {
         inner = given
-        this.#blockOf.set(given, block)
+        this.#ownership.bind(given, block)
         try {
           await this.#steps(step.body, { variables: [...place.variables, given], block })
         } catch (error) {
@@ -188,7 +183,7 @@ export class Execution {
           throw error
         } finally {
           block.bodyEndedAt = trace.now()
-          if (block.bodyError) this.#doubtByHand(block)
+          if (block.bodyError) this.#ownership.doubtByHand(block)
         }
       })
       block.outcome = "released"
@@ -198,7 +193,7 @@ export class Execution {
       throw error
     } finally {
       block.settledAt = trace.now()
-      if (block.outcome === "rolled back") this.#forgetByHand(block)
+      if (block.outcome === "rolled back") this.#ownership.forgetByHand(block)
       if (inner) this.#kept.push(inner)
     }
   }
@@ -207,18 +202,16 @@ export class Execution {
     const { trace } = this
     const session = this.#variable(step.via, place)
     const runner = session.queryRunner as QueryRunner
-    const block = new BlockRecord(step.id, "by hand", this.#owners(session, place.block), trace.now())
+    const block = new BlockRecord(step.id, "by hand", this.#ownership.of(session, place.block), trace.now())
     trace.blocks.push(block)
-    const entry: ByHand = { block, isSure: false }
-    const entries = this.#byHand.get(session) ?? []
-    this.#byHand.set(session, [...entries, entry])
+    this.#ownership.beginByHand(session, block)
     try {
       await runner.startTransaction()
     } catch (error) {
-      this.#endByHand(session, entry, "rolled back", error)
+      this.#endByHand(block, "rolled back", error)
       throw error
     }
-    entry.isSure = true
+    this.#ownership.assureByHand(block)
     try {
       await this.#steps(step.body, { variables: [session], block })
     } catch (error) {
@@ -227,60 +220,39 @@ export class Execution {
     } finally {
       block.bodyEndedAt = trace.now()
       if (step.end === "rollback" || (step.end === "repair" && block.bodyError)) {
-        await this.#rollbackByHand(session, runner, entry)
-      } else if (step.end !== "open" && !block.bodyError) await this.#commitByHand(session, runner, entry)
+        await this.#rollbackByHand(runner, block)
+      } else if (step.end !== "open" && !block.bodyError) await this.#commitByHand(runner, block)
     }
   }
 
-  async #commitByHand(session: Session, runner: QueryRunner, entry: ByHand): Promise<void> {
-    entry.isSure = false
+  async #commitByHand(runner: QueryRunner, block: BlockRecord): Promise<void> {
+    this.#ownership.doubtByHand(block)
     try {
       await runner.commitTransaction()
-      this.#endByHand(session, entry, "released", undefined)
+      this.#endByHand(block, "released")
     } catch (error) {
-      entry.block.error = { error }
+      block.error = { error }
       // As TypeORM's own code does it.
-      await this.#rollbackByHand(session, runner, entry)
+      await this.#rollbackByHand(runner, block)
       throw error
     }
   }
 
-  async #rollbackByHand(session: Session, runner: QueryRunner, entry: ByHand): Promise<void> {
-    entry.isSure = false
+  async #rollbackByHand(runner: QueryRunner, block: BlockRecord): Promise<void> {
+    this.#ownership.doubtByHand(block)
     try {
       await runner.rollbackTransaction()
     } catch {
       // The first error wins, and nothing of the block may stay either way.
     }
-    this.#endByHand(session, entry, "rolled back", undefined)
+    this.#endByHand(block, "rolled back")
   }
 
-  #endByHand(session: Session, entry: ByHand, outcome: "released" | "rolled back", error: unknown): void {
-    const { block } = entry
+  #endByHand(block: BlockRecord, outcome: "released" | "rolled back", error?: unknown): void {
     block.outcome ??= outcome
     block.settledAt = Math.min(block.settledAt, this.trace.now())
     if (error !== undefined) block.error ??= { error }
-    const entries = this.#byHand.get(session) ?? []
-    this.#byHand.set(
-      session,
-      entries.filter((one) => one !== entry),
-    )
-  }
-
-  /** Blocks that were begun by hand inside one that fails: while it is undone, either may be right. */
-  #doubtByHand(block: BlockRecord): void {
-    for (const entries of this.#byHand.values()) {
-      for (const entry of entries) if (entry.block.isWithin(block)) entry.isSure = false
-    }
-  }
-
-  #forgetByHand(block: BlockRecord): void {
-    for (const [session, entries] of this.#byHand) {
-      this.#byHand.set(
-        session,
-        entries.filter((entry) => !entry.block.isWithin(block)),
-      )
-    }
+    this.#ownership.forgetByHand(block)
   }
 
   async #end(
@@ -313,7 +285,7 @@ export class Execution {
 
   #register(step: HookStep, place: Place): void {
     const session = this.#variable(step.via, place)
-    const owners = this.#owners(session, place.block)
+    const owners = this.#ownership.of(session, place.block)
     const calls: unknown[] = []
     const note = (outcome?: unknown) => {
       calls.push(outcome)
@@ -333,25 +305,6 @@ export class Execution {
     const own = variables.at(-1) as Session
     if (via < 0) return this.#kept.at(via) ?? own
     return variables.at(-1 - via) ?? (variables[0] as Session)
-  }
-
-  /** Code belongs to the block that it was started in; a variable whose block is not around it means that of the variable. */
-  #owners(session: Session, code: BlockRecord): readonly BlockRecord[] {
-    const bases: BlockRecord[] = []
-    const entries = [...(this.#byHand.get(session) ?? [])].reverse()
-    for (const entry of entries) {
-      bases.push(entry.block)
-      if (entry.isSure) break
-    }
-    if (!entries.some(({ isSure }) => isSure)) bases.push(this.#blockOf.get(session) ?? this.trace.session)
-    const owners = bases.flatMap((base) => {
-      let heir = base
-      while (heir.outcome === "released" && heir.parents[0]) heir = heir.parents[0]
-      if (code.isWithin(heir)) return [code]
-      // A statement beside the code that began a block by hand on the same variable: of that block, or of its own.
-      return base.kind === "by hand" && base.outcome === undefined ? [base, code] : [base]
-    })
-    return [...new Set(owners)]
   }
 }
 

@@ -42,6 +42,8 @@ interface Place {
   readonly depth: number
   /** within a block, which ends by itself */
   readonly isInBlock: boolean
+  /** within one that was begun by hand */
+  readonly isByHand?: boolean
 }
 
 class Generator {
@@ -162,7 +164,7 @@ class Generator {
         const id = this.#id()
         const call = this.#call(place, 0.6, false)
         // Of what is outside, code in it uses no variable: it would wait for an end that it is to bring about itself.
-        const body = this.#steplist({ ...inside, variables: 1, isInBlock: true }, 4)
+        const body = this.#steplist({ ...inside, variables: 1, isInBlock: true, isByHand: true }, 4)
         // With "commit" it stays open where the body throws.
         const open = this.#has("left-open") ? 1 : 0
         const end = this.random.pick({ repair: 6, rollback: 3, commit: 2 * open, open })
@@ -186,8 +188,8 @@ class Generator {
     return { via: this.#via(place, mayBeKept), caught: this.random.chance(caught) }
   }
 
-  #via({ variables }: Place, mayBeKept = true): number {
-    if (mayBeKept && this.#has("kept") && this.random.chance(0.04)) return -this.random.integer(1, 2)
+  #via({ variables, isByHand }: Place, mayBeKept = true): number {
+    if (mayBeKept && !isByHand && this.#has("kept") && this.random.chance(0.04)) return -this.random.integer(1, 2)
     if (!this.#has("outer") || variables === 1 || this.random.chance(0.7)) return 0
     return this.random.integer(1, variables - 1)
   }

@@ -25,7 +25,7 @@ function outcomeFor(hook: HookRecord, replay: Replay, choices: Choices): Outcome
   }
   // Nothing was begun any more, or it was registered while the transaction ended.
   if (!end || end.from < calledAt || (end.isRaw && !replay.hasBegun(end))) return undefined
-  if (replay.unseenEnds.some(({ settledAt }) => settledAt > calledAt)) return undefined
+  if (replay.unseenEnds.some(({ until }) => until > calledAt)) return undefined
   return choices.ends.has(end) ? "unknown" : end.outcome
 }
 

@@ -49,8 +49,8 @@ export class Refusals {
     }
     const isUndone = (block: BlockRecord): boolean =>
       (block.outcome === "rolled back" && block.settledAt < calledAt) ||
-      (block.parents[0] ? isUndone(block.parents[0]) : false)
-    if (owners.length > 1 || !owners.every(isUndone)) return []
+      (block.parents.length > 0 && block.parents.every(isUndone))
+    if (!owners.every(isUndone)) return []
     return [{ kind: "accepted", text: `#${step.id} was accepted after its block had been rolled back` }]
   }
 

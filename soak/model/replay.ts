@@ -1,8 +1,8 @@
 import type { Difference } from "./difference"
 import type { TableName } from "./program"
 import { type Cell, keysOf, marksIn, stepOfMark } from "./statements"
-import { type BlockRecord, type EndRecord, nameOf, type StatementRecord, type Trace } from "./trace"
-import { type TransactionEnd, transactionsOf, unseenEndsOf } from "./transactions"
+import { type BlockRecord, nameOf, type StatementRecord, type Trace } from "./trace"
+import { type TransactionEnd, transactionsOf, type UnseenEnd, unseenEndsOf } from "./transactions"
 
 /** Cells by table and key, such as "a1"; each has the mark of the statement that wrote it. */
 export type Cells = ReadonlyMap<string, number>
@@ -11,6 +11,7 @@ export type Cells = ReadonlyMap<string, number>
 interface Effect {
   readonly at: number
   readonly record: StatementRecord
+  readonly owners: readonly BlockRecord[]
   readonly mark: number
   readonly verb: string
   readonly cell: string | undefined
@@ -37,7 +38,7 @@ export interface Replayed {
 /** Computes what a run must leave behind, from what was sent in which order and how the blocks and transactions ended. */
 export class Replay {
   readonly ends: readonly TransactionEnd[]
-  readonly unseenEnds: readonly EndRecord[]
+  readonly unseenEnds: readonly UnseenEnd[]
   readonly #effects: readonly Effect[]
 
   constructor(
@@ -51,7 +52,7 @@ export class Replay {
 
   /** @returns all combinations; undefined where they are too many */
   choices(): Choices[] | undefined {
-    const doubtful = [...this.trace.statements, ...this.trace.hooks].filter(({ owners }) => owners.length > 1)
+    const doubtful = [...this.#effects, ...this.trace.hooks].filter(({ owners }) => owners.length > 1)
     const questions: [object, readonly unknown[]][] = [
       ...doubtful.map((record): [object, readonly unknown[]] => [record, record.owners]),
       ...this.trace.blocks
@@ -69,7 +70,7 @@ export class Replay {
     return combinations.map((known) => ({ owners: known as Choices["owners"], ends: known as Choices["ends"] }))
   }
 
-  /** @returns the outermost-to-innermost blocks that were rolled back around a record */
+  /** @returns the blocks that were rolled back around a statement or hook, the outermost one first */
   undoing(record: { readonly owners: readonly BlockRecord[] }, { owners }: Choices): readonly BlockRecord[] {
     const around: BlockRecord[] = []
     let block = owners.get(record) ?? record.owners[0]
@@ -111,12 +112,12 @@ export class Replay {
 
     const unseen = [...this.unseenEnds]
     for (const effect of this.#effects) {
-      while (unseen[0] && unseen[0].settledAt < effect.at) {
-        const { calledAt } = unseen.shift() as EndRecord
-        if (unrepaired && unrepaired.record.calledAt < calledAt) unrepaired = undefined
+      while (unseen[0] && unseen[0].at < effect.at) {
+        unseen.shift()
+        unrepaired = undefined
       }
       while (remaining[0] && remaining[0].at < effect.at) finish(remaining.shift() as TransactionEnd)
-      const around = this.undoing(effect.record, choices)
+      const around = this.undoing(effect, choices)
       while (frames.some(({ block }, index) => block !== around[index])) ended.add((frames.pop() as Frame).block)
       for (const block of around.slice(frames.length)) {
         if (ended.has(block)) {
@@ -166,7 +167,7 @@ function effectsOf(trace: Trace): Effect[] {
         : (text.trim().split(/\s/)[0] as string).toUpperCase()
       const cell = step.do === "write" ? `${step.table}${keysOf(step)[part]}` : undefined
       // Sent again where the first connection was found dead: the last one counts.
-      found.set(mark, { at, record, mark, verb, cell, hasFailed })
+      found.set(mark, { at, record, owners: record.owners, mark, verb, cell, hasFailed })
     }
   }
   return [...found.values()].sort((one, other) => one.at - other.at)

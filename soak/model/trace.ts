@@ -27,7 +27,7 @@ export class BlockRecord {
 
 interface Called {
   /** the blocks that it may belong to; one, where nothing ran in parallel */
-  readonly owners: readonly BlockRecord[]
+  owners: readonly BlockRecord[]
   readonly calledAt: number
 }
 

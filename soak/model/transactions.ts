@@ -13,6 +13,14 @@ export interface TransactionEnd {
   readonly by: string
 }
 
+/** One that nothing was sent for. */
+export interface UnseenEnd {
+  readonly at: number
+  readonly until: number
+}
+
+const BEGIN = /^(BEGIN|START TRANSACTION)/
+
 /**
  * Finds out where the transactions of a run ended: where the session sent COMMIT or ROLLBACK in a call that was to end one, and
  * where a statement did. What is in the database decides later whether that is true.
@@ -52,20 +60,34 @@ function calledEnds(trace: Trace): TransactionEnd[] {
     if (!sent && isNothing) continue
     const outcome = verb !== "commit" ? "rolled back" : outcomeOfCommit(name)
     const by = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
-    found.push({ at: sent?.at ?? settledAt, from: calledAt, until: settledAt, outcome, isRaw: false, by })
+    found.push({
+      at: sent?.at ?? unseenAt(trace, calledAt, settledAt),
+      from: calledAt,
+      until: settledAt,
+      outcome,
+      isRaw: false,
+      by,
+    })
   }
   return found
 }
 
 /** Calls while a transaction was only about to begin, or its reads needed no begin: nothing that was sent tells of these ends. */
-export function unseenEndsOf(trace: Trace): readonly EndRecord[] {
-  return trace.ends.filter(({ calledAt, settledAt, wasInTransaction }) => {
+export function unseenEndsOf(trace: Trace): readonly UnseenEnd[] {
+  return trace.ends.flatMap(({ calledAt, settledAt, wasInTransaction }) => {
     const isSent = trace.sent.some(
       ({ at, text }) => at > calledAt && at < settledAt && /^(COMMIT|ROLLBACK)$/.test(text),
     )
     const isAwaited = trace.statements.some((one) => one.calledAt < calledAt && one.settledAt > calledAt)
-    return !wasInTransaction && !isSent && isAwaited
+    if (wasInTransaction || isSent || !isAwaited) return []
+    return [{ at: unseenAt(trace, calledAt, settledAt, 1), until: settledAt }]
   })
+}
+
+/** @param own how many that began meanwhile are the transaction itself; one more is the next one */
+function unseenAt(trace: Trace, calledAt: number, settledAt: number, own: number): number {
+  const begin = trace.sent.filter(({ at, text }) => at > calledAt && at < settledAt && BEGIN.test(text))[own]
+  return begin ? begin.at - 0.5 : settledAt
 }
 
 function bySettling(trace: Trace): EndRecord[] {
