@@ -27,6 +27,8 @@ const OPEN_TRANSACTIONS = {
 
 /** The database of the programs, seen from a connection of its own. */
 export class ModelDatabase {
+  #killing: Promise<void> = Promise.resolve()
+
   private constructor(
     readonly kind: ModelDatabaseKind,
     readonly uri: string,
@@ -94,8 +96,13 @@ export class ModelDatabase {
     return Number(checkpoint?.busy)
   }
 
-  /** Ends the connections of everybody else. */
-  async kill(): Promise<void> {
+  /** Ends the connections of everybody else. Calls may overlap, the connection takes one statement after another. */
+  kill(): Promise<void> {
+    this.#killing = this.#killing.then(() => this.#kill())
+    return this.#killing
+  }
+
+  async #kill(): Promise<void> {
     if (this.kind === "postgres") {
       await this.connection.query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() " +

@@ -45,23 +45,19 @@ function calledEnds(trace: Trace): TransactionEnd[] {
   const claimed = new Set<number>()
   const found: TransactionEnd[] = []
   for (const { step, verb, calledAt, settledAt, error, wasInTransaction } of bySettling(trace)) {
+    const name = error && nameOf(error.error)
+    if (name === "SessionStateError" || name === "SessionClosedError") continue
     const texts = verb === "commit" ? ["COMMIT", "ROLLBACK"] : ["ROLLBACK"]
     const sent = trace.sent.find(
       ({ at, text }) => at > calledAt && at < settledAt && texts.includes(text) && !claimed.has(at),
     )
     if (sent) claimed.add(sent.at)
-    const name = error && nameOf(error.error)
-    // A call that was refused ends nothing, nor does one that comes when another one has done so.
-    const isNothing =
-      !wasInTransaction ||
-      name === "SessionStateError" ||
-      name === "SessionClosedError" ||
-      found.some((other) => other.until > calledAt)
-    if (!sent && isNothing) continue
+    // One that comes when another one has ended it ends nothing.
+    else if (!wasInTransaction || found.some((other) => other.until > calledAt)) continue
     const outcome = verb !== "commit" ? "rolled back" : outcomeOfCommit(name)
     const by = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
     found.push({
-      at: sent?.at ?? unseenAt(trace, calledAt, settledAt),
+      at: sent?.at ?? unseenAt(trace, calledAt, settledAt, 0),
       from: calledAt,
       until: settledAt,
       outcome,
