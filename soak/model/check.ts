@@ -112,7 +112,9 @@ function compare(trace: Trace, start: Cells, cells: Cells): Omit<CheckResult, "t
     const replayed = replay.run(choices)
     const found = [...replayed.differences, ...hookDifferences(trace, replay, choices)]
     if (!isSame(replayed.cells, cells)) {
-      found.push({ kind: "content", text: `the tables hold ${textOf(cells)} instead of ${textOf(replayed.cells)}` })
+      const ends = replay.ends.map(({ outcome, by }) => `${outcome} by ${by}`).join(", ")
+      const text = `the tables hold ${textOf(cells)} instead of ${textOf(replayed.cells)}`
+      found.push({ kind: "content", text: `${text}; transactions: ${ends || "none"}` })
     }
     if (found.length === 0) return { differences: refusals, isDoubtful: false }
     first ??= found

@@ -1,9 +1,11 @@
 import { Checker, type CheckResult } from "./check"
 import { type Family, generateProgram } from "./generate"
 import type { ModelDatabase } from "./model-database"
-import { countSteps, type Program } from "./program"
+import { bodiesOf, countSteps, type Program, type Step } from "./program"
 import { textOfProgram } from "./program-text"
 import { shrink } from "./shrink"
+
+const TRIES_WITH_KILLS = 10
 
 export interface ModelRunOptions {
   readonly programs: number
@@ -65,10 +67,17 @@ export async function replayProgram(database: ModelDatabase, program: Program, t
 /** @returns the smallest program found that shows a difference of the same kind, ready to be printed */
 export async function describeSmallest(checker: Checker, program: Program, result: CheckResult): Promise<string> {
   const kinds = new Set(result.differences.map(({ kind }) => kind))
-  const smallest = await shrink(program, async (candidate) =>
-    (await checker.check(candidate)).differences.some(({ kind }) => kinds.has(kind)),
-  )
-  const again = await checker.check(smallest)
+  const fails = async (candidate: Program) => {
+    // Whether a kill hits what it hit before is a matter of luck.
+    for (let tries = hasKill(candidate.steps) ? TRIES_WITH_KILLS : 1; tries > 0; tries--) {
+      if ((await checker.check(candidate)).differences.some(({ kind }) => kinds.has(kind))) return true
+    }
+    return false
+  }
+  const smallest = await shrink(program, fails)
+  let again = await checker.check(smallest)
+  for (let tries = 0; again.differences.length === 0 && tries < TRIES_WITH_KILLS; tries++)
+    again = await checker.check(smallest)
   return [
     `Smallest (${countSteps(smallest.steps)} steps of ${countSteps(program.steps)}): ${describe(again)}`,
     textOfProgram(smallest),
@@ -91,4 +100,8 @@ async function withChecker<T>(database: ModelDatabase, use: (checker: Checker) =
     process.off("unhandledRejection", note)
     await checker.close()
   }
+}
+
+function hasKill(steps: readonly Step[]): boolean {
+  return steps.some((step) => step.do === "kill" || bodiesOf(step).some(hasKill))
 }

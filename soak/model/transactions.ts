@@ -55,7 +55,8 @@ function calledEnds(trace: Trace): TransactionEnd[] {
     // One that comes when another one has ended it ends nothing.
     else if (!wasInTransaction || found.some((other) => other.until > calledAt)) continue
     const outcome = verb !== "commit" ? "rolled back" : outcomeOfCommit(name)
-    const by = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
+    const caller = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
+    const by = name === undefined ? caller : `${caller} (${name})`
     found.push({
       at: sent?.at ?? unseenAt(trace, calledAt, settledAt, 0),
       from: calledAt,
