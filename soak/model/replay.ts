@@ -111,6 +111,7 @@ export class Replay {
     }
 
     const unseen = [...this.unseenEnds]
+    const finalAt = this.ends.find(({ isFinal }) => isFinal)?.at ?? Number.POSITIVE_INFINITY
     for (const effect of this.#effects) {
       while (unseen[0] && unseen[0].at < effect.at) {
         unseen.shift()
@@ -129,6 +130,8 @@ export class Replay {
         frames.push({ block, cells: new Map(frames.at(-1)?.cells ?? root) })
       }
       const cells = frames.at(-1)?.cells ?? root
+      if (effect.at > finalAt)
+        differences.push({ kind: "accepted", text: `#${effect.record.step.id} ran after the end` })
       if (effect.hasFailed) {
         if (frames.length === 0) unrepaired ??= effect
         const complaint = this.#complainOfFailure(effect, cells)

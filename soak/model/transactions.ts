@@ -9,7 +9,9 @@ export interface TransactionEnd {
   readonly outcome: "committed" | "rolled back" | "unknown"
   /** by a statement and not by the session */
   readonly isRaw: boolean
-  /** such as "commit()"; for messages */
+  /** by the end of the session: nothing may run after it */
+  readonly isFinal: boolean
+  /** such as "#4"; for messages */
   readonly by: string
 }
 
@@ -36,7 +38,15 @@ function rawEnds(trace: Trace): TransactionEnd[] {
     const sent = trace.sent.filter((one) => one.at > calledAt && one.at < settledAt && text.test(one.text)).at(-1)
     const outcome = step.verb === "ROLLBACK" ? "rolled back" : "committed"
     return [
-      { at: sent?.at ?? settledAt, from: calledAt, until: settledAt, outcome, isRaw: true, by: `#${step.id}` } as const,
+      {
+        at: sent?.at ?? settledAt,
+        from: calledAt,
+        until: settledAt,
+        outcome,
+        isRaw: true,
+        isFinal: false,
+        by: `#${step.id}`,
+      } as const,
     ]
   })
 }
@@ -47,7 +57,7 @@ function calledEnds(trace: Trace): TransactionEnd[] {
   for (const { step, verb, calledAt, settledAt, error, wasInTransaction } of bySettling(trace)) {
     const name = error && nameOf(error.error)
     if (name === "SessionStateError" || name === "SessionClosedError") continue
-    const texts = verb === "commit" ? ["COMMIT", "ROLLBACK"] : ["ROLLBACK"]
+    const texts = verb !== "commit" ? ["ROLLBACK"] : error ? ["COMMIT", "ROLLBACK"] : ["COMMIT"]
     const sent = trace.sent.find(
       ({ at, text }) => at > calledAt && at < settledAt && texts.includes(text) && !claimed.has(at),
     )
@@ -55,14 +65,16 @@ function calledEnds(trace: Trace): TransactionEnd[] {
     // One that comes when another one has ended it ends nothing.
     else if (!wasInTransaction || found.some((other) => other.until > calledAt)) continue
     const outcome = verb !== "commit" ? "rolled back" : outcomeOfCommit(name)
+    const isFinal = step === undefined || verb === "close"
     const caller = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
     const by = name === undefined ? caller : `${caller} (${name})`
     found.push({
-      at: sent?.at ?? unseenAt(trace, calledAt, settledAt, 0),
+      at: sent?.at ?? (isFinal ? settledAt : unseenAt(trace, calledAt, settledAt, 0)),
       from: calledAt,
       until: settledAt,
       outcome,
       isRaw: false,
+      isFinal,
       by,
     })
   }
