@@ -112,6 +112,7 @@ describe("the database restarts (PostgreSQL)", function () {
     await server.settled()
     const rows = await directly(server, "SELECT text FROM note")
     expectNothingLost(
+      server,
       rows.map(({ text }) => text),
       load.answers,
     )
@@ -153,6 +154,7 @@ describeOnEach("every connection is killed", servers, (database) => {
     await server.settled()
     const rows = await directly(server, "SELECT text FROM note")
     expectNothingLost(
+      server,
       rows.map(({ text }) => text),
       load.answers,
     )

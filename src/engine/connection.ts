@@ -86,8 +86,8 @@ export interface Connection {
    */
   execute(text: string, parameters: readonly unknown[] | undefined, prefix: readonly string[]): Promise<QueryResult>
 
-  /** Sends begin and savepoints alone. @throws as `execute()` */
-  open(prefix: readonly string[]): Promise<void>
+  /** Sends what the session itself has to say: begin, savepoints and their end. @throws as `execute()` */
+  control(statements: readonly string[]): Promise<void>
 
   /** which transaction it is; set once the row of `Engine.identification` has come */
   readonly identity: string | undefined

@@ -75,7 +75,8 @@ const IN_TRANSACTION = 1
 const KEPT_LIMIT = "@routing_controllers_typeorm_limit"
 /** What the server says that it is running on a connection. */
 const RUNNING = "SELECT INFO AS text FROM information_schema.PROCESSLIST WHERE ID = "
-const BEGIN = /^\s*(?:begin|start\s+transaction)\b/i
+/** What commits the transaction that is open, and may open another one. */
+const COMMITS = /^\s*(?:begin|start\s+transaction|commit)\b/i
 const ROLLBACK = /^\s*rollback\b/i
 /** What does not commit the transaction that it is part of; after the failure of one the server has rolled it back. */
 const PART_OF_TRANSACTION = /^\s*(?:\(*\s*select|insert|update|delete|replace|with|do|set|values|load)\b/i
@@ -112,7 +113,7 @@ class MysqlConnection extends PooledConnection implements Connection {
     prefix: readonly string[],
   ): Promise<QueryResult> {
     if (this.cancelling) await this.cancelling
-    if (prefix.length > 0) await this.open(prefix)
+    if (prefix.length > 0) await this.control(prefix)
     let raw: unknown
     try {
       raw = await this.#send(text, parameters, "statement")
@@ -125,9 +126,9 @@ class MysqlConnection extends PooledConnection implements Connection {
   }
 
   /** Each in a round trip of its own: the driver sends one statement after another. */
-  async open(prefix: readonly string[]): Promise<void> {
+  async control(statements: readonly string[]): Promise<void> {
     this.isPrefixDone = false
-    for (const statement of prefix) {
+    for (const statement of statements) {
       await this.#send(statement, undefined, "answer")
       if (statement.startsWith("START TRANSACTION")) this.hasBegun = true
       if (statement.startsWith(`SET ${KEPT_LIMIT}`)) this.#limitVariable = limitVariableOf(statement)
@@ -228,12 +229,10 @@ class MysqlConnection extends PooledConnection implements Connection {
 
   #noticeEnd(text: string, raw: unknown): void {
     if (!this.hasBegun) return
-    // It has committed the one before.
-    if (BEGIN.test(text)) this.endSeen = "committed"
-    if (this.#isOpen) return
-    // A procedure may have done either.
-    if (Array.isArray(raw)) this.endSeen = "unknown"
-    else this.endSeen = ROLLBACK.test(text) && !isRollbackTo(text) ? "rolled back" : "committed"
+    if (COMMITS.test(text)) this.endSeen = "committed"
+    else if (ROLLBACK.test(text) && !isRollbackTo(text)) this.endSeen = "rolled back"
+    // A procedure may have done either; DDL commits.
+    else if (!this.#isOpen) this.endSeen = Array.isArray(raw) ? "unknown" : "committed"
   }
 
   /** An error comes without the status; a deadlock has ended the transaction, and so has DDL that failed. */

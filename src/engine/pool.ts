@@ -251,7 +251,7 @@ export abstract class PooledConnection implements Connection, Due {
     parameters: readonly unknown[] | undefined,
     prefix: readonly string[],
   ): Promise<QueryResult>
-  abstract open(prefix: readonly string[]): Promise<void>
+  abstract control(statements: readonly string[]): Promise<void>
   looksLikeRead(text: string): boolean {
     return isPlainSelect(text)
   }

@@ -127,20 +127,20 @@ class PostgresConnection extends PooledConnection implements Connection {
     const { Prefixed } = this.engine
     const mayHoldSeveral = text.includes(";") && !parameters?.length
     if (Prefixed && !mayHoldSeveral) return this.#prefixed(Prefixed, text, parameters, prefix)
-    return this.open(prefix).then(() => this.#plain(text, parameters))
+    return this.control(prefix).then(() => this.#plain(text, parameters))
   }
 
-  async open(prefix: readonly string[]): Promise<void> {
+  async control(statements: readonly string[]): Promise<void> {
     this.isPrefixDone = false
     let result: PostgresResult | PostgresResult[]
     try {
-      result = await this.#control(prefix.join(";"))
+      result = await this.#send(statements.join(";"))
     } finally {
       // What begins is first, and stays open where one behind it fails.
       if (this.isAlive && this.isSettled && this.status !== "none") this.hasBegun = true
     }
     const last = Array.isArray(result) ? result.at(-1) : result
-    this.#identify(prefix, Object.values((last?.rows[0] as object | undefined) ?? {})[0])
+    this.#identify(statements, Object.values((last?.rows[0] as object | undefined) ?? {})[0])
     this.isPrefixDone = true
   }
 
@@ -156,7 +156,7 @@ class PostgresConnection extends PooledConnection implements Connection {
       return { outcome: "rolled back", error: lostBeforeCommit() }
     }
     try {
-      const { command } = (await this.#control("COMMIT")) as PostgresResult
+      const { command } = (await this.#send("COMMIT")) as PostgresResult
       return { outcome: command === "ROLLBACK" ? "rolled back" : "committed" }
     } catch (error) {
       // What the server refuses by an answer of its own, it has rolled back; all else leaves open how far it came.
@@ -167,7 +167,7 @@ class PostgresConnection extends PooledConnection implements Connection {
   }
 
   async rollback(): Promise<void> {
-    await this.#control("ROLLBACK")
+    await this.#send("ROLLBACK")
   }
 
   async stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
@@ -243,8 +243,8 @@ class PostgresConnection extends PooledConnection implements Connection {
     })
   }
 
-  #identify(prefix: readonly string[], row: unknown): void {
-    if (prefix.at(-1) === IDENTIFICATION && row != null) this.identity = String(row)
+  #identify(statements: readonly string[], row: unknown): void {
+    if (statements.at(-1) === IDENTIFICATION && row != null) this.identity = String(row)
   }
 
   /** By the status, and by the commands that were answered: `COMMIT AND CHAIN` leaves a transaction open that is another one. */
@@ -261,7 +261,7 @@ class PostgresConnection extends PooledConnection implements Connection {
     else if (this.status === "none") this.endSeen = "unknown"
   }
 
-  #control(text: string): Promise<PostgresResult | PostgresResult[]> {
+  #send(text: string): Promise<PostgresResult | PostgresResult[]> {
     return this.ask(text, "answer", (done) => {
       this.client.query(text, undefined, done as Callback)
     })

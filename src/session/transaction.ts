@@ -370,7 +370,7 @@ export class Transaction implements RecordedTransaction {
       if (first === undefined) return connection
       for (const statement of prefix) this.events.log(statement)
       try {
-        await connection.open(prefix)
+        await connection.control(prefix)
         await this.#sent(connection, blocks)
         return connection
       } catch (error) {
@@ -478,8 +478,9 @@ export class Transaction implements RecordedTransaction {
 
   async #control(text: string): Promise<void> {
     const connection = await this.connect()
+    this.events.log(text)
     try {
-      await this.events.execute(connection, text, undefined, NO_PREFIX)
+      await connection.control([text])
     } catch (error) {
       this.events.logError(error, text)
       throw this.#fail(text, undefined, error)

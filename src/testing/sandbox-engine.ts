@@ -244,10 +244,10 @@ class SandboxConnection implements Connection {
     }
   }
 
-  async open(prefix: readonly string[]): Promise<void> {
+  async control(statements: readonly string[]): Promise<void> {
     this.sandbox.assertOpen()
     try {
-      await this.connection.open(prefix)
+      await this.connection.control(statements)
     } finally {
       this.hasBegun = true
     }
