@@ -48,7 +48,11 @@ export class Blocks {
   assertOutside(block: Block, what: string): void {
     const innermost = this.innermost(block)
     if (innermost === this.#root) return
-    if (innermost instanceof Error) throw innermost
+    if (innermost instanceof Error) {
+      throw new SessionStateError(
+        `${what} was called by code of a transaction() block that has been rolled back: the session is as it was.`,
+      )
+    }
     throw new SessionStateError(
       `${what} was called inside a transaction() block, which ends by itself: return from the block, or throw to undo it.`,
     )
