@@ -69,7 +69,7 @@ function calledEnds(trace: Trace): TransactionEnd[] {
     const caller = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
     const by = name === undefined ? caller : `${caller} (${name})`
     found.push({
-      at: sent?.at ?? (isFinal ? settledAt : unseenAt(trace, calledAt, settledAt, 0)),
+      at: sent?.at ?? (isFinal ? settledAt : unseenAt(trace, calledAt, settledAt)),
       from: calledAt,
       until: settledAt,
       outcome,
@@ -89,13 +89,19 @@ export function unseenEndsOf(trace: Trace): readonly UnseenEnd[] {
     )
     const isAwaited = trace.statements.some((one) => one.calledAt < calledAt && one.settledAt > calledAt)
     if (wasInTransaction || isSent || !isAwaited) return []
-    return [{ at: unseenAt(trace, calledAt, settledAt, 1), until: settledAt }]
+    return [{ at: unseenAt(trace, calledAt, settledAt), until: settledAt }]
   })
 }
 
-/** @param own how many that began meanwhile are the transaction itself; one more is the next one */
-function unseenAt(trace: Trace, calledAt: number, settledAt: number, own: number): number {
-  const begin = trace.sent.filter(({ at, text }) => at > calledAt && at < settledAt && BEGIN.test(text))[own]
+/**
+ * What began meanwhile is the next transaction: the end of this one would have been sent. On SQLite a statement that cannot be
+ * prepared is logged with its begin, which has not been sent.
+ */
+function unseenAt(trace: Trace, calledAt: number, settledAt: number): number {
+  const begin = trace.sent.find(({ at, text }, index) => {
+    if (at < calledAt || at > settledAt || !BEGIN.test(text)) return false
+    return trace.sent.slice(index + 1).find((next) => !next.text.startsWith("SAVEPOINT"))?.hasFailed !== true
+  })
   return begin ? begin.at - 0.5 : settledAt
 }
 
