@@ -179,7 +179,7 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
    * The answer to a COMMIT takes as long as the gate: the client sees whether the response waits for it. Without
    * `deferBegin`, so that a plain read has a COMMIT, too.
    */
-  async function answersBeforeCommit(commit: Timing, work: Work, path = "/json"): Promise<boolean> {
+  async function answersBeforeCommit(commit: Timing, work: Work, method = "GET"): Promise<boolean> {
     server = await startSessionApp(database, { work, sessions: { commit, deferBegin: false } })
     const gate = new Deferred()
     const dataSource = await server.maker.dataSource()
@@ -193,7 +193,7 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
       return undefined
     }
     client.release()
-    const started = server.http.startRequest(path, { method: "POST" })
+    const started = server.http.startRequest("/json", { method })
     const first = await Promise.race([
       started.reply().then(() => "answer"),
       new Promise<string>((resolve) => setTimeout(resolve, 300, "gate")),
@@ -214,7 +214,16 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
     expect(await answersBeforeCommit("auto", read)).to.equal(true)
   })
   it('"auto": a SELECT that may write counts as a write', async () => {
-    expect(await answersBeforeCommit("auto", async (db) => db.query("SELECT pg_advisory_xact_lock(1)"))).to.equal(false)
+    const lock: Work = async (db) =>
+      db.createQueryBuilder().select("pg_advisory_xact_lock(1)", "lock").from(Note, "note").getRawMany()
+    expect(await answersBeforeCommit("auto", lock)).to.equal(false)
+  })
+  it('"auto": a SELECT of raw SQL may write, whatever it says: it answers after its COMMIT', async () => {
+    const select: Work = async (db) => db.query("SELECT text FROM note")
+    expect(await answersBeforeCommit("auto", select)).to.equal(false)
+  })
+  it('"auto": a POST that only read answers before its COMMIT', async () => {
+    expect(await answersBeforeCommit("auto", read, "POST")).to.equal(true)
   })
   it('"before-response": a session that only read answers after its COMMIT', async () => {
     expect(await answersBeforeCommit("before-response", read)).to.equal(false)
