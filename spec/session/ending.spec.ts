@@ -223,7 +223,9 @@ describeOnEach("a transaction whose connection is lost", postgres, (database) =>
       fixture.wire.cut()
       await ended
     })
-    await expect(run).to.be.rejectedWith(QueryFailedError, "before COMMIT was sent").and.eventually.satisfy(isUnavailable)
+    await expect(run)
+      .to.be.rejectedWith(QueryFailedError, "before COMMIT was sent")
+      .and.eventually.satisfy(isUnavailable)
     expect(events).to.deep.equal(["rolled back", "completion: rolled back"])
     expect(fixture.log.verbs()).to.deep.equal(["BEGIN", "INSERT"])
     await expectUsable()
