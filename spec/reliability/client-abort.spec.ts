@@ -89,13 +89,15 @@ describeOnEach("the client aborts during a slow statement", servers, (database) 
 
   it("never cancels a statement of the request that has the connection next", async () => {
     // The cancel is held up until the next request runs its statement, or shows that it does not before the cancel is done.
-    const engine = engineOf(await server.maker.dataSource()) as unknown as { cancel(target: unknown): Promise<void> }
+    const engine = engineOf(await server.maker.dataSource()) as unknown as {
+      cancel(...target: unknown[]): Promise<void>
+    }
     const cancel = engine.cancel.bind(engine)
     let isCancelling = false
-    engine.cancel = async (target) => {
+    engine.cancel = async (...target) => {
       isCancelling = true
       await eventually("the next one runs", () => isRunning(NEXT), 300).catch(() => undefined)
-      await cancel(target)
+      return cancel(...target)
     }
     const lock = await server.database.open()
     await lock.query(isPostgres ? "BEGIN" : "LOCK TABLES note WRITE, note a WRITE, note b WRITE, note c WRITE")

@@ -10,7 +10,7 @@ import {
 
 const serverUri = process.env.TEST_MYSQL_URI
 
-async function connect(uri: string): Promise<SecondConnection> {
+export async function connectToMysql(uri: string): Promise<SecondConnection> {
   const connection = await createConnection(uri)
   // A connection that a spec kills reports it here too; without a listener the whole run would end.
   connection.on("error", () => {})
@@ -25,7 +25,7 @@ async function connect(uri: string): Promise<SecondConnection> {
 
 async function onServer<T>(fn: (connection: SecondConnection) => Promise<T>): Promise<T> {
   if (serverUri === undefined) throw new Error("TEST_MYSQL_URI is not set")
-  const connection = await connect(serverUri)
+  const connection = await connectToMysql(serverUri)
   try {
     return await fn(connection)
   } finally {
@@ -62,7 +62,7 @@ export const mysql: TestDatabase = {
     const connections = new OpenConnections()
     return {
       uri,
-      open: async () => connections.add(await connect(uri)),
+      open: async () => connections.add(await connectToMysql(uri)),
       async drop() {
         await connections.closeAll()
         await dropDatabase(name)

@@ -65,7 +65,7 @@ export async function startMysqlLog(targetUri: string): Promise<MysqlLog> {
  * Cuts what a client sends into packets; those that begin a command have the sequence number 0.
  * @see MySQL Internals, "MySQL Packets" and "COM_QUERY"
  */
-function readStatements(found: (sql: string) => void): (chunk: Buffer) => void {
+export function readStatements(found: (sql: string) => void): (chunk: Buffer) => void {
   let rest: Buffer = Buffer.alloc(0)
   return (chunk) => {
     rest = Buffer.concat([rest, chunk])

@@ -18,7 +18,7 @@ interface RawClient {
 // pg ships no types; these are the calls that the specs make.
 const { Client } = require("pg") as { Client: new (options: { connectionString: string }) => RawClient }
 
-async function connect(uri: string): Promise<SecondConnection> {
+export async function connectToPostgres(uri: string): Promise<SecondConnection> {
   const client = new Client({ connectionString: uri })
   // A backend that a spec terminates reports it here too; without a listener the whole run would end.
   client.on("error", () => {})
@@ -30,7 +30,7 @@ async function connect(uri: string): Promise<SecondConnection> {
 }
 
 async function onServer<T>(fn: (connection: SecondConnection) => Promise<T>): Promise<T> {
-  const connection = await connect(await serverUri())
+  const connection = await connectToPostgres(await serverUri())
   try {
     return await fn(connection)
   } finally {
@@ -58,7 +58,7 @@ export const postgres: TestDatabase = {
     const connections = new OpenConnections()
     return {
       uri,
-      open: async () => connections.add(await connect(uri)),
+      open: async () => connections.add(await connectToPostgres(uri)),
       async drop() {
         await connections.closeAll()
         await onServer((connection) => connection.query(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`))

@@ -50,6 +50,8 @@ function workOf(ctx: Koa.Context): Work {
 export interface SessionAppOptions extends SessionServerOptions {
   readonly work?: Work
   readonly maker?: SessionMakerOptions
+  /** false: no proxy of its own in front of PostgreSQL, for specs that bring one; `log` is then empty. Default true. */
+  readonly watchWire?: boolean
   /** Called before `useKoaServer()`. */
   readonly prepare?: (app: Koa) => void
   /** Called after `useKoaServer()`. */
@@ -81,9 +83,9 @@ export async function startSessionApp(
   testDatabase: TestDatabase,
   options: SessionAppOptions = {},
 ): Promise<SessionApp> {
-  const { work, maker: makerOptions, prepare, extend, ...server } = options
+  const { work, maker: makerOptions, watchWire = true, prepare, extend, ...server } = options
   const database = await testDatabase.createDatabase()
-  const wire = testDatabase.kind === "postgres" ? await startWireLog(database.uri) : undefined
+  const wire = watchWire && testDatabase.kind === "postgres" ? await startWireLog(database.uri) : undefined
   const trace = createSqliteLog()
   const isSqlite = testDatabase.kind === "sqlite"
   const maker = new SessionMaker(wire?.uri ?? database.uri, {

@@ -66,6 +66,8 @@ export interface Connection {
   readonly client: unknown
   /** false once the driver or the server has ended it; it then goes to nobody else */
   readonly isAlive: boolean
+  /** whether everything that was sent on it, by code outside of the session as well, was answered */
+  readonly isSettled: boolean
   readonly status: TransactionStatus
   /** true once the server has answered the begin of the present transaction */
   readonly hasBegun: boolean
@@ -84,8 +86,8 @@ export interface Connection {
    */
   execute(text: string, parameters: readonly unknown[] | undefined, prefix: readonly string[]): Promise<QueryResult>
 
-  /** Sends begin and savepoints alone. @throws as `execute()` */
-  open(prefix: readonly string[]): Promise<void>
+  /** Sends what the session itself has to say: begin, savepoints and their end. @throws as `execute()` */
+  control(statements: readonly string[]): Promise<void>
 
   /** which transaction it is; set once the row of `Engine.identification` has come */
   readonly identity: string | undefined

@@ -49,12 +49,20 @@ export async function createDataSource(
  * export default buildDataSource("postgres://localhost/app", { migrations: ["dist/migrations/*.js"] })
  */
 export function buildDataSource(database: string | DataSourceOptions, options: DataSourceOverrides = {}): DataSource {
+  return build(database, options, CONNECT_TIMEOUT_MS)
+}
+
+function build(
+  database: string | DataSourceOptions,
+  options: DataSourceOverrides,
+  connectTimeoutMs: number,
+): DataSource {
   assertDataSourceOptions(options, [], "buildDataSource()")
   const given = typeof database === "string" ? parseDatabaseUri(database) : database
   assertDriverInstalled(given.type)
   const merged = { ...given, ...options } as DataSourceOptions
   assertPoolSize(merged, "buildDataSource()")
-  const complete = { ...merged, ...missingSettings(merged) } as DataSourceOptions
+  const complete = { ...merged, ...missingSettings(merged, connectTimeoutMs) } as DataSourceOptions
   const dataSource = new DataSource(
     hideSecrets(complete.entities === undefined ? { ...complete, entities: importedEntities() } : complete),
   )
@@ -70,7 +78,7 @@ export function adoptDataSource(dataSource: DataSource): void {
   adaptGuids(dataSource)
   // TypeORM itself cannot set options that are frozen.
   if (dataSource.isInitialized || !Object.isExtensible(dataSource.options)) return
-  const missing = missingSettings(dataSource.options)
+  const missing = missingSettings(dataSource.options, CONNECT_TIMEOUT_MS)
   dataSource.setOptions(missing as Partial<DataSourceOptions>)
   // TypeORM's MySQL driver connects with a copy of the options (typeorm 1.1.1 `MysqlDriver`).
   Object.assign(dataSource.driver.options, missing)
@@ -88,11 +96,14 @@ export function acceptDatabase(database: unknown, where: string): void {
 
 /**
  * The `DataSource` that was given, or a new one, not initialised.
+ * @param acquireTimeoutMs how long its sessions wait for a connection: one that nobody waits for any more is not opened further,
+ *   as it would keep a place in the pool
  * @throws {SessionOptionsError} where it is nothing of the kind, and as `buildDataSource()`
  */
 export function toDataSource(
   given: string | DataSourceOptions | DataSource,
   overrides: DataSourceOverrides,
+  acquireTimeoutMs = CONNECT_TIMEOUT_MS,
 ): DataSource {
   if (given instanceof DataSource) return given
   if (typeof given !== "string" && (typeof given !== "object" || given === null || !("type" in given))) {
@@ -100,7 +111,7 @@ export function toDataSource(
       "SessionMaker needs a database URI, TypeORM's DataSourceOptions, a DataSource, or a function that returns one of these.",
     )
   }
-  return buildDataSource(given, overrides)
+  return build(given, overrides, acquireTimeoutMs + CONNECT_GRACE_MS)
 }
 
 /**
@@ -137,6 +148,9 @@ async function initializeOnce(dataSource: DataSource): Promise<DataSource> {
   return hideDataSourceSecrets(dataSource)
 }
 
+const CONNECT_TIMEOUT_MS = 10_000
+/** So that whoever waits in vain is told of the wait, and not of the connect that was given up. */
+const CONNECT_GRACE_MS = 250
 /** Packets that get no answer for so long are asked after, and a connection whose other end is gone is found so. */
 const KEEP_ALIVE_DELAY_MS = 10_000
 /**
@@ -149,11 +163,15 @@ const RESTORE_NODE_MS = 1_000
 type Settings = Readonly<Record<string, unknown>>
 
 /** What is recommended; what lies in an inner object is laid under what the user has in it. */
-function recommended(type: DataSourceOptions["type"], { database, replication }: Settings): Settings {
+function recommended(
+  type: DataSourceOptions["type"],
+  { database, replication }: Settings,
+  connectTimeoutMs: number,
+): Settings {
   switch (type) {
     case "postgres":
       return {
-        connectTimeoutMS: 10_000,
+        connectTimeoutMS: connectTimeoutMs,
         // Nothing to install for a server-made GUID: gen_random_uuid() is there since PostgreSQL 13.
         uuidExtension: "pgcrypto",
         extra: { keepAlive: true, keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS },
@@ -162,7 +180,7 @@ function recommended(type: DataSourceOptions["type"], { database, replication }:
       // TypeORM 1.1.1 has no name of its own for the time out there.
       return {
         extra: {
-          connectionTimeoutMillis: 10_000,
+          connectionTimeoutMillis: connectTimeoutMs,
           keepAlive: true,
           keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
         },
@@ -170,7 +188,7 @@ function recommended(type: DataSourceOptions["type"], { database, replication }:
     case "mysql":
     case "mariadb":
       return {
-        connectTimeout: 10_000,
+        connectTimeout: connectTimeoutMs,
         // mysql2 switches keep-alive on by itself, but leaves the delay to the system: two hours on Linux.
         extra: { keepAliveInitialDelay: KEEP_ALIVE_DELAY_MS },
         ...(replication !== undefined && { replication: { restoreNodeTimeout: RESTORE_NODE_MS } }),
@@ -183,10 +201,10 @@ function recommended(type: DataSourceOptions["type"], { database, replication }:
 }
 
 /** The recommended settings that `given` says nothing of. */
-function missingSettings(given: DataSourceOptions): Settings {
+function missingSettings(given: DataSourceOptions, connectTimeoutMs: number): Settings {
   const own = given as unknown as Settings
   const missing: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(recommended(given.type, own))) {
+  for (const [name, value] of Object.entries(recommended(given.type, own, connectTimeoutMs))) {
     if (typeof value === "object") missing[name] = { ...value, ...(own[name] as object | undefined) }
     else if (!(name in own)) missing[name] = value
   }

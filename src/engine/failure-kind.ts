@@ -137,6 +137,11 @@ export function failureKind(error: unknown): FailureKind {
   )
 }
 
+/** Whether the server has said it, and not the driver, or a stream, by itself. */
+export function isServerError(error: unknown): boolean {
+  return error instanceof Error && ("severity" in error || "sqlState" in error)
+}
+
 /** @returns the driver's code; for an `AggregateError` (a host with several addresses) that of its first error */
 export function codeOf(error: unknown): string | undefined {
   if (typeof error !== "object" || error === null) return undefined

@@ -57,6 +57,7 @@ interface MysqlDriver {
     readonly _freeConnections: { readonly length: number }
     readonly _connectionQueue: { readonly length: number }
     readonly _closed: boolean
+    on(event: "connection", listener: (client: MysqlClient) => void): void
   }
   readonly poolCluster?: unknown
   readonly mysql: { createConnection(options: object): MysqlClient }
@@ -74,7 +75,8 @@ const IN_TRANSACTION = 1
 const KEPT_LIMIT = "@routing_controllers_typeorm_limit"
 /** What the server says that it is running on a connection. */
 const RUNNING = "SELECT INFO AS text FROM information_schema.PROCESSLIST WHERE ID = "
-const BEGIN = /^\s*(?:begin|start\s+transaction)\b/i
+/** What commits the transaction that is open, and may open another one. */
+const COMMITS = /^\s*(?:begin|start\s+transaction|commit)\b/i
 const ROLLBACK = /^\s*rollback\b/i
 /** What does not commit the transaction that it is part of; after the failure of one the server has rolled it back. */
 const PART_OF_TRANSACTION = /^\s*(?:\(*\s*select|insert|update|delete|replace|with|do|set|values|load)\b/i
@@ -101,7 +103,7 @@ class MysqlConnection extends PooledConnection implements Connection {
     return this.#isOpen ? "open" : "none"
   }
 
-  protected get isSettled(): boolean {
+  get isSettled(): boolean {
     return !this.client._command
   }
 
@@ -111,7 +113,7 @@ class MysqlConnection extends PooledConnection implements Connection {
     prefix: readonly string[],
   ): Promise<QueryResult> {
     if (this.cancelling) await this.cancelling
-    if (prefix.length > 0) await this.open(prefix)
+    if (prefix.length > 0) await this.control(prefix)
     let raw: unknown
     try {
       raw = await this.#send(text, parameters, "statement")
@@ -124,9 +126,9 @@ class MysqlConnection extends PooledConnection implements Connection {
   }
 
   /** Each in a round trip of its own: the driver sends one statement after another. */
-  async open(prefix: readonly string[]): Promise<void> {
+  async control(statements: readonly string[]): Promise<void> {
     this.isPrefixDone = false
-    for (const statement of prefix) {
+    for (const statement of statements) {
       await this.#send(statement, undefined, "answer")
       if (statement.startsWith("START TRANSACTION")) this.hasBegun = true
       if (statement.startsWith(`SET ${KEPT_LIMIT}`)) this.#limitVariable = limitVariableOf(statement)
@@ -227,12 +229,10 @@ class MysqlConnection extends PooledConnection implements Connection {
 
   #noticeEnd(text: string, raw: unknown): void {
     if (!this.hasBegun) return
-    // It has committed the one before.
-    if (BEGIN.test(text)) this.endSeen = "committed"
-    if (this.#isOpen) return
-    // A procedure may have done either.
-    if (Array.isArray(raw)) this.endSeen = "unknown"
-    else this.endSeen = ROLLBACK.test(text) && !isRollbackTo(text) ? "rolled back" : "committed"
+    if (COMMITS.test(text)) this.endSeen = "committed"
+    else if (ROLLBACK.test(text) && !isRollbackTo(text)) this.endSeen = "rolled back"
+    // A procedure may have done either; DDL commits.
+    else if (!this.#isOpen) this.endSeen = Array.isArray(raw) ? "unknown" : "committed"
   }
 
   /** An error comes without the status; a deadlock has ended the transaction, and so has DDL that failed. */
@@ -301,6 +301,9 @@ export class MysqlEngine implements Engine {
     if (replication && replication.slaves.length > 0) {
       this.#replicas = new Slots(poolSize * replication.slaves.length, "replica connection")
     }
+    this.#driver.pool?.on("connection", (client) => {
+      this.#connectionOf(client).openedAt = performance.now()
+    })
   }
 
   get waiting(): number {
@@ -317,17 +320,19 @@ export class MysqlEngine implements Engine {
     return {
       open: async () => open(),
       hasIdle,
-      wrap: (client) => {
-        let connection = this.#connections.get(client)
-        if (connection === undefined) {
-          connection = new MysqlConnection(client, this)
-          this.#connections.set(client, connection)
-        }
-        return connection
-      },
+      wrap: (client) => this.#connectionOf(client),
       discard: (client) => client.release(),
       describe: () => describeTarget(this.dataSource.options),
     }
+  }
+
+  #connectionOf(client: MysqlClient): MysqlConnection {
+    let connection = this.#connections.get(client)
+    if (connection === undefined) {
+      connection = new MysqlConnection(client, this)
+      this.#connections.set(client, connection)
+    }
+    return connection
   }
 
   /** Not past code outside of sessions that waits for one. A cluster of replicas has no pool of its own to ask. */

@@ -48,9 +48,11 @@ export abstract class PooledConnection implements Connection, Due {
   /** which transaction it is, where that was asked for */
   identity: string | undefined
   abstract readonly client: unknown
+  abstract readonly isSettled: boolean
   abstract readonly status: TransactionStatus
   protected endSeen: Outcome | undefined
-  readonly openedAt = performance.now()
+  /** ms on the clock of `performance.now()`; 0 where nobody saw it being opened, which was then before */
+  openedAt = 0
   #isAlive = true
   #lease: Lease | undefined
   #heardAt = performance.now()
@@ -229,9 +231,6 @@ export abstract class PooledConnection implements Connection, Due {
     )
   }
 
-  /** whether everything that was sent on it, by code outside of the session as well, was answered */
-  protected abstract readonly isSettled: boolean
-
   /** Sees to what is left of a failed call. @returns what to wait for before the error is handed on */
   protected abstract settle(error: Error): Promise<void> | undefined
 
@@ -252,7 +251,7 @@ export abstract class PooledConnection implements Connection, Due {
     parameters: readonly unknown[] | undefined,
     prefix: readonly string[],
   ): Promise<QueryResult>
-  abstract open(prefix: readonly string[]): Promise<void>
+  abstract control(statements: readonly string[]): Promise<void>
   looksLikeRead(text: string): boolean {
     return isPlainSelect(text)
   }

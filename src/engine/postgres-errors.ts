@@ -1,9 +1,4 @@
-import { codeOf, failureKind } from "./failure-kind"
-
-/** Whether the server has said it, and not the client by itself. */
-export function isServerError(error: unknown): boolean {
-  return error instanceof Error && "severity" in error
-}
+import { codeOf, failureKind, isServerError } from "./failure-kind"
 
 /** The server shuts down or crashed, the database was dropped, or a time limit on idleness or the transaction is over. */
 const FATAL_CODE = /^(57P0[1-5]|25P0[34])$/

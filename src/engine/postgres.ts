@@ -10,12 +10,12 @@ import type {
   TransactionStatus,
 } from "./connection"
 import { describeTarget } from "./describe-target"
-import { codeOf } from "./failure-kind"
+import { codeOf, isServerError } from "./failure-kind"
 import { assertIsolation } from "./isolation"
 import { PlainReads } from "./plain-reads"
 import { acquireFromPool, lostBeforeCommit, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
 import { type Cancellable, sendCancelRequest, type WireConnectionConstructor } from "./postgres-cancel"
-import { isEndedByServer, isFatal, isServerError } from "./postgres-errors"
+import { isEndedByServer, isFatal } from "./postgres-errors"
 import { type DriverQueryConstructor, type PrefixedQueryConstructor, prefixedQuery } from "./postgres-query"
 import { type ClientConstructor, IDENTIFICATION, resolveCommit } from "./postgres-resolve"
 import { Slots } from "./slots"
@@ -97,7 +97,7 @@ class PostgresConnection extends PooledConnection implements Connection {
     return STATUSES[this.client.getTransactionStatus?.() ?? ""] ?? "unknown"
   }
 
-  protected get isSettled(): boolean {
+  get isSettled(): boolean {
     return this.client.readyForQuery === true
   }
 
@@ -127,20 +127,20 @@ class PostgresConnection extends PooledConnection implements Connection {
     const { Prefixed } = this.engine
     const mayHoldSeveral = text.includes(";") && !parameters?.length
     if (Prefixed && !mayHoldSeveral) return this.#prefixed(Prefixed, text, parameters, prefix)
-    return this.open(prefix).then(() => this.#plain(text, parameters))
+    return this.control(prefix).then(() => this.#plain(text, parameters))
   }
 
-  async open(prefix: readonly string[]): Promise<void> {
+  async control(statements: readonly string[]): Promise<void> {
     this.isPrefixDone = false
     let result: PostgresResult | PostgresResult[]
     try {
-      result = await this.#control(prefix.join(";"))
+      result = await this.#send(statements.join(";"))
     } finally {
       // What begins is first, and stays open where one behind it fails.
       if (this.isAlive && this.isSettled && this.status !== "none") this.hasBegun = true
     }
     const last = Array.isArray(result) ? result.at(-1) : result
-    this.#identify(prefix, Object.values((last?.rows[0] as object | undefined) ?? {})[0])
+    this.#identify(statements, Object.values((last?.rows[0] as object | undefined) ?? {})[0])
     this.isPrefixDone = true
   }
 
@@ -156,7 +156,7 @@ class PostgresConnection extends PooledConnection implements Connection {
       return { outcome: "rolled back", error: lostBeforeCommit() }
     }
     try {
-      const { command } = (await this.#control("COMMIT")) as PostgresResult
+      const { command } = (await this.#send("COMMIT")) as PostgresResult
       return { outcome: command === "ROLLBACK" ? "rolled back" : "committed" }
     } catch (error) {
       // What the server refuses by an answer of its own, it has rolled back; all else leaves open how far it came.
@@ -167,7 +167,7 @@ class PostgresConnection extends PooledConnection implements Connection {
   }
 
   async rollback(): Promise<void> {
-    await this.#control("ROLLBACK")
+    await this.#send("ROLLBACK")
   }
 
   async stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
@@ -181,7 +181,7 @@ class PostgresConnection extends PooledConnection implements Connection {
   protected override requestCancel(): Promise<void> {
     // An answer that has come, or is being read, needs none.
     if (this.isSettled || !this.isAlive) return Promise.resolve()
-    return sendCancelRequest(this.engine.driver.postgres.Connection, this.client)
+    return this.engine.cancel(this.client)
   }
 
   protected override canPassOn(slots: PoolSlots): boolean {
@@ -243,8 +243,8 @@ class PostgresConnection extends PooledConnection implements Connection {
     })
   }
 
-  #identify(prefix: readonly string[], row: unknown): void {
-    if (prefix.at(-1) === IDENTIFICATION && row != null) this.identity = String(row)
+  #identify(statements: readonly string[], row: unknown): void {
+    if (statements.at(-1) === IDENTIFICATION && row != null) this.identity = String(row)
   }
 
   /** By the status, and by the commands that were answered: `COMMIT AND CHAIN` leaves a transaction open that is another one. */
@@ -261,7 +261,7 @@ class PostgresConnection extends PooledConnection implements Connection {
     else if (this.status === "none") this.endSeen = "unknown"
   }
 
-  #control(text: string): Promise<PostgresResult | PostgresResult[]> {
+  #send(text: string): Promise<PostgresResult | PostgresResult[]> {
     return this.ask(text, "answer", (done) => {
       this.client.query(text, undefined, done as Callback)
     })
@@ -308,7 +308,9 @@ export class PostgresEngine implements Engine {
     }
     // At once: the server may end a connection in the same packet that says it is ready, before anybody was given it.
     for (const pool of [this.driver.master, ...this.driver.slaves]) {
-      pool.on("connect", (client) => this.#connectionOf(client))
+      pool.on("connect", (client) => {
+        this.#connectionOf(client).openedAt = performance.now()
+      })
     }
   }
 
@@ -417,6 +419,10 @@ export class PostgresEngine implements Engine {
   }
 
   close(): void {}
+
+  cancel(client: PostgresClient): Promise<void> {
+    return sendCancelRequest(this.driver.postgres.Connection, client)
+  }
 
   readonly identification = IDENTIFICATION
 

@@ -26,6 +26,7 @@ class SqliteConnection implements Connection {
   hasBegun = false
   isPrefixDone = true
   readonly isDoubtful = false
+  readonly isSettled = true
   readonly mayResend = false
   readonly identity = undefined
   #endSeen: Outcome | undefined
@@ -89,9 +90,9 @@ class SqliteConnection implements Connection {
     }
   }
 
-  async open(prefix: readonly string[]): Promise<void> {
-    if (this.hasBegun) for (const savepoint of prefix) this.#run(savepoint)
-    else await this.#begin(prefix)
+  async control(statements: readonly string[]): Promise<void> {
+    if (this.hasBegun) for (const statement of statements) this.#run(statement)
+    else await this.#begin(statements)
   }
 
   /** Raw COMMIT or ROLLBACK; SQLite also rolls back by itself (a full disk, `ON CONFLICT ROLLBACK`). */

@@ -43,3 +43,8 @@ function classify(text: string): boolean {
   }
   return true
 }
+
+/** Whether it is a query: what it calls may write all the same. */
+export function isQuery(text: string): boolean {
+  return /^\s*\(*\s*(?:select|values|table|show)\b/i.test(text)
+}

@@ -292,7 +292,7 @@ export class RequestScope {
     try {
       await this.#committed(entry, unit, () => this.#commit(entry, unit, isUsedByBody))
     } catch (error) {
-      await this.fail()
+      await this.#closeAll()
       throw error
     }
   }

@@ -319,7 +319,7 @@ export class SessionMaker implements SessionOpener {
   async #configure(): Promise<ConfiguredDataSource> {
     const isMade = typeof this.#database === "function"
     const given = typeof this.#database === "function" ? await this.#database() : this.#database
-    const dataSource = toDataSource(given, this.#overrides)
+    const dataSource = toDataSource(given, this.#overrides, this.#defaults.acquireTimeoutMs)
     assertSessionDefaults(this.#defaults, dataSource.options.type, WHERE)
     return { dataSource, isOwned: dataSource !== given || (isMade && !dataSource.isInitialized) }
   }

@@ -1,6 +1,8 @@
 import type { QueryResult } from "typeorm"
 import type { AcquireRequest, BeginOptions, Connection, Engine, Outcome } from "../engine/connection"
+import { isServerError } from "../engine/failure-kind"
 import { isRollbackTo } from "../engine/rollback-to"
+import { isQuery } from "../engine/statement"
 import type { TransactionAbortedError } from "../errors"
 import { type Block, withSavepoints } from "./block"
 import type { EngineSource } from "./engine-source"
@@ -173,11 +175,16 @@ export class Transaction implements RecordedTransaction {
   ): Promise<NodeJS.ReadableStream> {
     if (this.isAborted) throw this.abortedError("This stream")
     const connection = await this.#ready(blocks)
-    this.#noteWrite(connection, text, parameters)
+    this.mayHaveWritten ||= !this.options.readOnly && !connection.isPlainRead(text, parameters)
+    // Whoever leaves a stream of rows leaves what it would still have done.
+    this.wrote ||= !this.options.readOnly && !isQuery(text)
     this.events.log(text, parameters)
     try {
       const stream = await connection.stream(text, parameters)
-      stream.on("error", (error) => this.#fail(text, parameters, error))
+      stream.on("error", (error) => {
+        // Whoever leaves a stream early destroys it, with an error or without: the transaction goes on.
+        if (isServerError(error) || !connection.isAlive) this.#fail(text, parameters, error)
+      })
       return stream
     } catch (error) {
       throw this.#fail(text, parameters, error)
@@ -311,7 +318,8 @@ export class Transaction implements RecordedTransaction {
     if (connection?.isAlive && (this.#isBegun || connection.status !== "none")) {
       await this.events.broadcast("BeforeTransactionRollback").catch((error: unknown) => this.owner.report(error))
       this.#isEnding = true
-      await this.#sendRollback(connection)
+      // Behind a statement that still runs, ROLLBACK would wait for it; `release()` ends such a connection.
+      if (connection.isSettled) await this.#sendRollback(connection)
     }
     this.#release()
     this.outcome ??= "rolled back"
@@ -361,7 +369,7 @@ export class Transaction implements RecordedTransaction {
       if (first === undefined) return connection
       for (const statement of prefix) this.events.log(statement)
       try {
-        await connection.open(prefix)
+        await connection.control(prefix)
         await this.#sent(connection, blocks)
         return connection
       } catch (error) {
@@ -469,8 +477,9 @@ export class Transaction implements RecordedTransaction {
 
   async #control(text: string): Promise<void> {
     const connection = await this.connect()
+    this.events.log(text)
     try {
-      await this.events.execute(connection, text, undefined, NO_PREFIX)
+      await connection.control([text])
     } catch (error) {
       this.events.logError(error, text)
       throw this.#fail(text, undefined, error)

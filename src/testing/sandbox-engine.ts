@@ -215,6 +215,10 @@ class SandboxConnection implements Connection {
     return this.hasBegun && !this.#hasEnded ? this.connection.status : "none"
   }
 
+  get isSettled(): boolean {
+    return this.connection.isSettled
+  }
+
   get mayResend(): boolean {
     return false
   }
@@ -240,10 +244,10 @@ class SandboxConnection implements Connection {
     }
   }
 
-  async open(prefix: readonly string[]): Promise<void> {
+  async control(statements: readonly string[]): Promise<void> {
     this.sandbox.assertOpen()
     try {
-      await this.connection.open(prefix)
+      await this.connection.control(statements)
     } finally {
       this.hasBegun = true
     }
