@@ -215,8 +215,6 @@ export class RequestScope {
     if (this.#attempts >= allowed || this.#isAbandoned || hasCommitted || attempt === undefined) return false
     this.#attempts++
     attempt.hasEnded = true
-    // A COMMIT that failed had ended all sessions of the request; what goes on of that try is refused by its attempt.
-    this.#hasFailed = false
     await this.#closeAll()
     this.#entries.length = 0
     return true
