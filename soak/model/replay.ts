@@ -2,7 +2,7 @@ import type { Difference } from "./difference"
 import type { TableName } from "./program"
 import { type Cell, keysOf, marksIn, stepOfMark } from "./statements"
 import { type BlockRecord, nameOf, type StatementRecord, type Trace } from "./trace"
-import { type TransactionEnd, transactionsOf, type UnseenEnd, unseenEndsOf } from "./transactions"
+import { type TransactionEnd, transactionsOf, type UnseenEnd } from "./transactions"
 
 /** Cells by table and key, such as "a1"; each has the mark of the statement that wrote it. */
 export type Cells = ReadonlyMap<string, number>
@@ -45,8 +45,9 @@ export class Replay {
     private readonly trace: Trace,
     private readonly start: Cells,
   ) {
-    this.ends = transactionsOf(trace)
-    this.unseenEnds = unseenEndsOf(trace)
+    const { ends, unseen } = transactionsOf(trace)
+    this.ends = ends
+    this.unseenEnds = unseen
     this.#effects = effectsOf(trace)
   }
 

@@ -2,7 +2,12 @@ import type { ServiceIdentifier } from "typedi"
 import { currentAttempt, endedAttemptError } from "../session/ambient"
 import { nextTick } from "../session/next-tick"
 import type { OpenStreams } from "../session/open-streams"
-import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions, sameOptions } from "../session/options"
+import {
+  type ResolvedSessionOptions,
+  resolveSessionOptions,
+  type SessionOptions,
+  sameOptions,
+} from "../session/options"
 import { type Session, unitOf } from "../session/session"
 import type { SessionContext } from "../session/session-context"
 import type { SessionMaker } from "../session/session-maker"

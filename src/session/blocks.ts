@@ -48,7 +48,11 @@ export class Blocks {
   assertOutside(block: Block, what: string): void {
     const innermost = this.innermost(block)
     if (innermost === this.#root) return
-    if (innermost instanceof Error) throw innermost
+    if (innermost instanceof Error) {
+      throw new SessionStateError(
+        `${what} was called by code of a transaction() block that has been rolled back: the session is as it was.`,
+      )
+    }
     throw new SessionStateError(
       `${what} was called inside a transaction() block, which ends by itself: return from the block, or throw to undo it.`,
     )
@@ -157,7 +161,8 @@ export class Blocks {
       this.host.report(error)
     }
     const undone: Block[] = []
-    for (let inner: Block | undefined = this.#queue.top; inner?.isWithin(block); inner = inner.parent) undone.unshift(inner)
+    for (let inner: Block | undefined = this.#queue.top; inner?.isWithin(block); inner = inner.parent)
+      undone.unshift(inner)
     if (!undone.includes(block)) undone.unshift(block)
     for (const one of undone) one.outcome = "rolled back"
     this.#queue.top = block.parent ?? this.#root

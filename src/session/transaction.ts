@@ -133,7 +133,8 @@ export class Transaction implements RecordedTransaction {
     blocks: readonly Block[],
     isBuilt: boolean,
   ): Promise<QueryResult> {
-    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text))) throw this.abortedError("This statement")
+    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text)))
+      throw this.abortedError("This statement")
     let connection = this.#connection ?? this.#connectAtOnce() ?? (await this.connect())
     for (;;) {
       const isDeferred = isBuilt && this.#isDeferrable(connection, text, parameters)
@@ -363,7 +364,8 @@ export class Transaction implements RecordedTransaction {
     let connection = await this.connect()
     for (;;) {
       const begin = withSavepoints(this.#unsentBegin, blocks)
-      const identify = this.options.resolveCommits && !this.#isIdentified && this.mayHaveWritten ? this.#identification() : NO_PREFIX
+      const identify =
+        this.options.resolveCommits && !this.#isIdentified && this.mayHaveWritten ? this.#identification() : NO_PREFIX
       const prefix = [...begin, ...identify]
       const [first] = prefix
       if (first === undefined) return connection
