@@ -63,6 +63,7 @@ export abstract class PooledConnection implements Connection, Due {
   /** of what was sent last */
   #sentAt = 0
   #sentOnlyPrefix = false
+  #sentPrefixFirst = false
   #wasDead = false
   #isDeadAtOnce = false
   #isRefused = false
@@ -150,10 +151,13 @@ export abstract class PooledConnection implements Connection, Due {
     this.#isDeadAtOnce = performance.now() - this.#sentAt <= AT_ONCE_MS
   }
 
-  /** The server refused to go on before it answered anything, so that nothing that was sent has run. */
+  /**
+   * The server refused to go on before it answered anything. Where a begin is in front, nothing behind it has run; a statement
+   * without one, a read whose begin is put off, may have been under way, unless the end was noticed at once.
+   */
   protected refused(): void {
     this.lost()
-    this.#isRefused = !this.hasBegun
+    this.#isRefused = !this.hasBegun && this.#sentPrefixFirst
   }
 
   /**
@@ -171,6 +175,7 @@ export abstract class PooledConnection implements Connection, Due {
     this.#sentAt = performance.now()
     this.#wasDead = !this.#isAlive
     this.#sentOnlyPrefix = limit === "answer"
+    this.#sentPrefixFirst = limit !== "statement"
     return new Promise((resolve, reject) => {
       const fail = (error: Error) => {
         if (this.#waiting?.fail !== fail) return

@@ -233,8 +233,7 @@ export class Transaction implements RecordedTransaction {
   /**
    * Commits and gives the connection back; `outcome` then says what became of it, also where this throws.
    * @throws {TransactionAbortedError} where a statement had failed; rolled back
-   * @throws {QueryFailedError} where the database refuses the COMMIT; rolled back
-   * @throws {DatabaseUnavailableError} where the connection was lost before COMMIT was sent; rolled back
+   * @throws {QueryFailedError} where the database refuses the COMMIT, or the connection was lost before it was sent; rolled back
    * @throws {CommitOutcomeUnknownError} where COMMIT was sent and not answered; the connection is ended
    */
   async commit(): Promise<void> {
