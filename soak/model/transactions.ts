@@ -28,8 +28,9 @@ const BEGIN = /^(BEGIN|START TRANSACTION)/
  * where a statement did. What is in the database decides later whether that is true.
  */
 export function transactionsOf(trace: Trace): { ends: TransactionEnd[]; unseen: UnseenEnd[] } {
-  const { ends, unseen } = calledEnds(trace)
-  return { ends: [...rawEnds(trace), ...ends].sort((one, other) => one.at - other.at), unseen }
+  const raw = rawEnds(trace)
+  const { ends, unseen } = calledEnds(trace, new Set(raw.map(({ at }) => at)))
+  return { ends: [...raw, ...ends].sort((one, other) => one.at - other.at), unseen }
 }
 
 function rawEnds(trace: Trace): TransactionEnd[] {
@@ -52,10 +53,10 @@ function rawEnds(trace: Trace): TransactionEnd[] {
   })
 }
 
-function calledEnds(trace: Trace): { ends: TransactionEnd[]; unseen: UnseenEnd[] } {
+function calledEnds(trace: Trace, raw: ReadonlySet<number>): { ends: TransactionEnd[]; unseen: UnseenEnd[] } {
   const ends: TransactionEnd[] = []
   const unseen: UnseenEnd[] = []
-  const sentBy = claims(trace)
+  const sentBy = claims(trace, raw)
   for (const record of bySettling(trace)) {
     const { step, verb, calledAt, settledAt, error, wasInTransaction } = record
     const name = error && nameOf(error.error)
@@ -77,13 +78,18 @@ function calledEnds(trace: Trace): { ends: TransactionEnd[]; unseen: UnseenEnd[]
   return { ends, unseen: unseen.sort((one, other) => one.at - other.at) }
 }
 
-/** Which COMMIT or ROLLBACK each call sent. Calls may overlap; they are served one after another. */
-function claims(trace: Trace): ReadonlyMap<EndRecord, SentStatement> {
+/** Which COMMIT or ROLLBACK each call sent. Calls may overlap; they are served one after another. @param raw where statements were such an end */
+function claims(trace: Trace, raw: ReadonlySet<number>): ReadonlyMap<EndRecord, SentStatement> {
   const found = new Map<EndRecord, SentStatement>()
   const claimed = new Set<SentStatement>()
   const claim = (record: EndRecord, texts: readonly string[]) => {
     const sent = trace.sent.find(
-      (one) => one.at > record.calledAt && one.at < record.settledAt && texts.includes(one.text) && !claimed.has(one),
+      (one) =>
+        one.at > record.calledAt &&
+        one.at < record.settledAt &&
+        texts.includes(one.text) &&
+        !claimed.has(one) &&
+        !raw.has(one.at),
     )
     if (!sent) return
     claimed.add(sent)
