@@ -363,11 +363,13 @@ export class MysqlEngine implements Engine {
   }
 
   isDeferrableRead(
-    { deferBegin, isolation, timeoutMs }: BeginOptions,
+    { deferBegin, isolation, readOnly, timeoutMs }: BeginOptions,
     text: string,
     parameters: readonly unknown[] | undefined,
   ): boolean {
     if (!deferBegin || timeoutMs !== undefined) return false
+    // What was learnt is the primary's.
+    if (readOnly && this.#replicas) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
     if (!this.#seesOnlyCommitted) return false
     return this.plainReads.has(text, parameters)
