@@ -103,10 +103,16 @@ export abstract class PooledConnection implements Connection, Due {
     return end
   }
 
-  async cancel(): Promise<void> {
+  cancel(): Promise<void> {
+    return this.stop(true)
+  }
+
+  /** @param mustStop whether the statement is waited for; else one that could not be asked to stop may as well go on to its end */
+  protected async stop(mustStop: boolean): Promise<void> {
     this.#wasCancelled = true
     this.#cancelling ??= this.requestCancel()
       .catch((error: unknown) => {
+        if (!mustStop && error instanceof CancelNotSentError) return
         // Whether it still arrives is not known, nor whether the statement ever ends.
         this.end(new DatabaseUnavailableError("The running statement could not be cancelled.", { cause: error }))
       })
@@ -296,6 +302,9 @@ export abstract class PooledConnection implements Connection, Due {
   abstract rollback(): Promise<void>
   abstract stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream>
 }
+
+/** Thrown where it is sure that nothing was stopped, nor will be. */
+export class CancelNotSentError extends TypeORMError {}
 
 export type PoolSlots = Slots<PooledConnection>
 
