@@ -101,7 +101,8 @@ export class Session extends EntityManager {
   /**
    * Runs `fn` in a savepoint of the session's transaction: it is undone when `fn` rejects, and the session stays usable.
    * Blocks started in parallel run one after another; a block inside a block nests.
-   * @throws {SessionOptionsError} where an isolation level is asked for that differs from that of the open transaction
+   * @throws {SessionOptionsError} where an isolation level is asked for that differs from that of the open transaction,
+   *   or from what a block around it asks for
    */
   override transaction<T>(fn: (session: Session) => Promise<T>): Promise<T>
   override transaction<T>(isolation: IsolationLevel, fn: (session: Session) => Promise<T>): Promise<T>

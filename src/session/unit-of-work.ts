@@ -349,7 +349,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
 
   #opened(): Transaction {
     if (this.transaction) return this.transaction
-    const [options, request] = [this.#begin.options(), this.#begin.request(this)]
+    const [options, request] = [this.#begin.options(this.blocks.isolation), this.#begin.request(this)]
     this.source.engine?.validate(options)
     this.transaction = new Transaction(this.source, this.#events, options, request, this.#record, this)
     this.isReported = false
@@ -359,7 +359,6 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   #endTransaction(): void {
     this.#hasWrittenBefore ||= this.transaction?.wrote === true
     this.transaction = undefined
-    this.#begin.forgetChoice()
   }
 
   /** Seals the session: what a forgotten promise sends during the COMMIT must not begin a transaction of its own. */
@@ -376,12 +375,8 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     }
   }
 
-  chooseIsolation(isolation: IsolationLevel): void {
-    this.#begin.chooseIsolation(isolation, this.isActive)
-  }
-
-  forgetIsolation(): void {
-    this.#begin.forgetChoice()
+  assertIsolation(isolation: IsolationLevel): void {
+    if (this.isActive) this.#begin.assertIsolation(isolation)
   }
 
   refuseOverdue(waiting: string, holding: string): Error {
