@@ -1,4 +1,6 @@
 import { expect } from "chai"
+import Koa from "koa"
+import { Container } from "typedi"
 import {
   BaseEntity,
   Column,
@@ -13,11 +15,16 @@ import {
   TreeChildren,
   TreeParent,
 } from "typeorm"
+import { buildDataSource } from "../../src/engine/data-source"
 import { SessionClosedError, SessionStateError } from "../../src/errors"
+import { sessions } from "../../src/koa/sessions"
 import { tryCurrentSession } from "../../src/request/current-session"
+import type { Session } from "../../src/session/session"
 import { SessionMaker } from "../../src/session/session-maker"
-import { describeOnEach, testDatabases } from "../support/databases"
+import { within } from "../reliability/support/within"
+import { type CreatedDatabase, describeOnEach, testDatabases } from "../support/databases"
 import { Deferred } from "../support/deferred"
+import { listen } from "../support/http"
 import { httpEntities, Note } from "../support/http-entities"
 import { type SessionApp, startSessionApp } from "../support/session-app"
 
@@ -349,5 +356,120 @@ describeOnEach("maker.ambient(dataSource) in a request", testDatabases, (testDat
     expect((await app.http.get("/json")).status).to.equal(200)
     await app.settled()
     await second.close()
+  })
+})
+
+describeOnEach("maker.ambient(dataSource) where the maker has not started", testDatabases, (testDatabase) => {
+  const LIMIT_MS = 3_000
+  let database: CreatedDatabase
+  let dataSource: DataSource
+  let makers: SessionMaker[]
+
+  beforeEach(async () => {
+    database = await testDatabase.createDatabase()
+    dataSource = buildDataSource(database.uri, { entities: [Active], synchronize: true })
+    makers = []
+  })
+  afterEach(async () => {
+    await Promise.all(makers.map((maker) => maker.close({ timeoutMs: 1 })))
+    if (dataSource.isInitialized) await dataSource.destroy()
+    await database.drop()
+  })
+
+  function makeMaker(): SessionMaker {
+    const maker = new SessionMaker(dataSource)
+    makers.push(maker)
+    return maker
+  }
+
+  /** Nothing may wait for ever. */
+  const soon = async <T>(coming: PromiseLike<T>): Promise<T> => (await within(LIMIT_MS, "an answer", coming)).value
+
+  const active = async () => {
+    const rows: { text: string }[] = await dataSource.manager.find(Active, { order: { id: "ASC" } })
+    return rows.map(({ text }) => text)
+  }
+
+  /** What may be the first statement of all. */
+  const first: Record<string, (db: Session) => Promise<unknown>> = {
+    "one through the DataSource": () => dataSource.query("INSERT INTO active (text) VALUES ('a')"),
+    "one through a repository": () => dataSource.getRepository(Active).save({ text: "a" }),
+    "one through the session": (db) => db.insert(Active, { text: "a" }),
+    "one of a BaseEntity": () => Active.create({ text: "a" }).save(),
+    "a transaction of the DataSource": () => dataSource.transaction((manager) => manager.insert(Active, { text: "a" })),
+  }
+
+  for (const isInitialized of [true, false]) {
+    const state = isInitialized ? "initialised" : "not initialised"
+    for (const [which, write] of Object.entries(first)) {
+      it(`joins with the first statement: ${which}, the DataSource ${state}`, async () => {
+        if (isInitialized) await dataSource.initialize()
+        const maker = makeMaker()
+        maker.ambient(dataSource)
+        Active.useDataSource(dataSource)
+        const failed = maker.run(async (db) => {
+          await write(db)
+          throw new Error("undo")
+        })
+        await expect(soon(failed)).to.be.rejectedWith("undo")
+        await soon(maker.run(write))
+        expect(await soon(active())).to.deep.equal(["a"])
+      })
+
+      it(`joins again after reset(): ${which}, the DataSource ${state}`, async () => {
+        if (isInitialized) await dataSource.initialize()
+        const maker = makeMaker()
+        maker.ambient(dataSource)
+        Active.useDataSource(dataSource)
+        if (isInitialized) await soon(maker.run((db) => db.count(Active)))
+        await soon(maker.reset())
+        const failed = maker.run(async (db) => {
+          await write(db)
+          throw new Error("undo")
+        })
+        await expect(soon(failed)).to.be.rejectedWith("undo")
+        await soon(maker.run(write))
+        expect(await soon(active())).to.deep.equal(["a"])
+      })
+
+      it(`joins the maker that took over: ${which}, the DataSource ${state}`, async () => {
+        if (isInitialized) await dataSource.initialize()
+        const former = makeMaker()
+        former.ambient(dataSource)
+        Active.useDataSource(dataSource)
+        if (isInitialized) await soon(former.run((db) => db.count(Active)))
+        const maker = makeMaker()
+        maker.ambient(dataSource)
+        const failed = maker.run(async (db) => {
+          await write(db)
+          throw new Error("undo")
+        })
+        await expect(soon(failed)).to.be.rejectedWith("undo")
+        await soon(maker.run(write))
+        expect(await soon(active())).to.deep.equal(["a"])
+        expect(former.stats().committed).to.equal(isInitialized ? 1 : 0)
+      })
+    }
+  }
+
+  it("starts in a request, which waits for nothing but the start", async () => {
+    await dataSource.initialize()
+    const maker = makeMaker()
+    maker.ambient(dataSource)
+    Container.set(SessionMaker, maker)
+    const koa = new Koa()
+    koa.use(sessions({ ambient: true }))
+    koa.use(async (ctx) => {
+      await dataSource.getRepository(Active).save({ text: "a" })
+      ctx.body = await dataSource.getRepository(Active).count()
+    })
+    const http = await listen(koa)
+    try {
+      const reply = await soon(http.post("/"))
+      expect([reply.status, reply.text]).to.deep.equal([200, "1"])
+      expect(maker.stats().committed).to.equal(1)
+    } finally {
+      await http.close()
+    }
   })
 })

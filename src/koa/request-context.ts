@@ -97,6 +97,19 @@ export function tryScope(ctx: Context): RequestScope | undefined {
   return entered instanceof ScopedRequest ? entered.scope : undefined
 }
 
+/**
+ * Rolls back the sessions of a request that has failed. One that had asked for none is marked all the same: what its action
+ * left behind must get none later. Never rejects.
+ */
+export async function failRequest(ctx: Context): Promise<void> {
+  const scoped = ctx as ScopedContext
+  const entered = scoped[SCOPE]
+  if (entered === undefined) return
+  const request = entered instanceof ScopedRequest ? entered : new ScopedRequest(ctx, entered)
+  scoped[SCOPE] = request
+  await request.scope.fail()
+}
+
 /** How often the action was begun before: it is run again where `retries` says so. */
 export function attemptOf(ctx: Context): number {
   return tryScope(ctx)?.attempts ?? 0

@@ -6,7 +6,7 @@ import type { RequestScope } from "../request/request-scope"
 import { isRetryable } from "../session/managed"
 import { isMappedError, toHttpError } from "./http-errors"
 import { type ExecuteAction, followAction, isRepeatable, RunAgain, repeatable } from "./repeat-action"
-import { endAction, reportTo, settingsOf, takeAnswerBack, tryScope } from "./request-context"
+import { endAction, failRequest, reportTo, settingsOf, takeAnswerBack, tryScope } from "./request-context"
 import { assertOneSessionEach } from "./session-parameters"
 
 /**
@@ -37,10 +37,9 @@ export class SessionKoaDriver extends KoaDriver {
     if (error instanceof RunAgain) throw error
     const ctx = options.context as Context
     const scope = tryScope(ctx)
-    if (scope) {
-      if (isRetryable(error) && isRepeatable(scope, ctx) && (await scope.prepareRetry())) throw new RunAgain(error)
-      await scope.fail()
-    }
+    if (scope && isRetryable(error) && isRepeatable(scope, ctx) && (await scope.prepareRetry()))
+      throw new RunAgain(error)
+    await failRequest(ctx)
     const shown = settingsOf(ctx)?.mapErrors ? (toHttpError(error) ?? error) : error
     if (this.isDefaultErrorHandlingEnabled) this.#prepareAnswer(ctx, shown, error)
     await super.handleError(shown, action as ActionMetadata, options)

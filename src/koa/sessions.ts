@@ -8,7 +8,7 @@ import { SessionMaker } from "../session/session-maker"
 import type { SessionOpener } from "../session/session-opener"
 import { assertVariablesSupported } from "./assert-variables"
 import { toHttpError } from "./http-errors"
-import { endAction, enterScope, isScoped, keepAmbienceOf, scopeOf, tryScope } from "./request-context"
+import { endAction, enterScope, failRequest, isScoped, keepAmbienceOf, scopeOf, tryScope } from "./request-context"
 import { markChainEnded, whenRequestEnds } from "./request-end"
 import { type SessionsOptions, sessionsSettings } from "./sessions-options"
 
@@ -36,7 +36,7 @@ export function sessions(options: SessionsOptions = {}): Middleware {
       if (ending) await ending
       markChainEnded(ctx)
     } catch (error) {
-      await tryScope(ctx)?.fail()
+      await failRequest(ctx)
       markChainEnded(ctx)
       throw (settings.mapErrors && toHttpError(error)) || error
     }

@@ -2,6 +2,7 @@ import { SessionClosedError, SessionOptionsError } from "../errors"
 import { CountedStorage } from "./counted-storage"
 import { SESSION_OPTION_NAMES, type SessionOptions } from "./options"
 import { type Session, unitOf } from "./session"
+import type { SessionContext } from "./session-context"
 import type { SessionOpener } from "./session-opener"
 
 /**
@@ -10,7 +11,7 @@ import type { SessionOpener } from "./session-opener"
  */
 export class Attempt {
   hasEnded = false
-  /** whether a `run()`, or a session opened by hand, of it has committed something: it must not be made again */
+  /** whether a session that it opened beside those of its request has committed something: it must not be made again */
   hasCommitted = false
 }
 
@@ -26,6 +27,18 @@ export function keepAttempts(): void {
 /** The try of an action that the calling code was started in, where that is known: see `keepAttempts()` and `ambient`. */
 export function currentAttempt(): Attempt | undefined {
   return currentAmbience()?.attempt
+}
+
+/** Of a session that an action opens beside those of its request: once work of it is committed, the action is not run again. */
+export function inAttempt(context: SessionContext): SessionContext {
+  const attempt = currentAttempt()
+  if (attempt === undefined) return context
+  return {
+    ...context,
+    workCommitted: () => {
+      attempt.hasCommitted = true
+    },
+  }
 }
 
 /** What the code that runs in it shares without handing it on: a request, or a `run()`. */

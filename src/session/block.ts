@@ -1,3 +1,4 @@
+import type { IsolationLevel } from "../engine/connection"
 import { CountedStorage } from "./counted-storage"
 import { Hooks } from "./hooks"
 
@@ -19,6 +20,8 @@ export class Block {
     readonly name: string,
     /** begun by `queryRunner.startTransaction()`: no code is bound to end it */
     readonly isByHand = false,
+    /** what it chooses for a transaction that begins in it */
+    readonly isolation?: IsolationLevel,
   ) {}
 
   /** The block that its statements belong to now: once it is released, the one around it. */

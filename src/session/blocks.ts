@@ -2,6 +2,7 @@ import type { IsolationLevel } from "../engine/connection"
 import { SessionStateError, TransactionAbortedError } from "../errors"
 import { Block, blockOfCode, keepBlocks, runInBlock } from "./block"
 import { type ErrorSink, type Hook, runHooks } from "./hooks"
+import { isolationError } from "./next-begin"
 import type { StatementQueue } from "./statement-queue"
 import type { Transaction } from "./transaction"
 
@@ -9,9 +10,7 @@ import type { Transaction } from "./transaction"
 export interface BlockHost extends ErrorSink {
   readonly transaction: Transaction | undefined
   /** @throws {SessionOptionsError} where the open transaction has another one */
-  chooseIsolation(isolation: IsolationLevel): void
-  /** what a block has chosen that is undone before anything was sent */
-  forgetIsolation(): void
+  assertIsolation(isolation: IsolationLevel): void
 }
 
 /** The savepoints of one session: blocks run one after another, and one inside another nests. */
@@ -79,10 +78,10 @@ export class Blocks {
     const parent = this.innermost(outer)
     if (parent instanceof Error) throw parent
     return this.#queue.run(parent, A_BLOCK, async () => {
-      if (isolation) this.host.chooseIsolation(isolation)
+      if (isolation) this.#assertIsolation(isolation)
       // Until the session has closed: what a block leaves behind must not be taken for code outside of it.
       this.#stopKeeping ??= keepBlocks()
-      const block = new Block(parent.heir, `session_${++this.#count}`, isByHand)
+      const block = new Block(parent.heir, `session_${++this.#count}`, isByHand, isolation)
       block.wasAborted = this.host.transaction?.isAborted === true
       this.#queue.top = block
       return block
@@ -111,7 +110,6 @@ export class Blocks {
         block.outcome = "released"
         block.parent?.hooks.adopt(block.hooks)
         this.#queue.top = block.parent ?? this.#root
-        this.#forgetIsolationIfUnused()
       })
     } finally {
       await runHooks(hooks, this.host)
@@ -127,6 +125,14 @@ export class Blocks {
   /** @throws {SessionStateError} where the innermost block is one that no code is bound to end */
   refuseByHand(): void {
     if (this.#queue.top.isByHand) throw byHandError()
+  }
+
+  /** What the open blocks have chosen for a transaction that begins in them; once they have ended, nothing is left of it. */
+  get isolation(): IsolationLevel | undefined {
+    for (let block: Block | undefined = this.#queue.top; block; block = block.parent) {
+      if (block.isolation !== undefined) return block.isolation
+    }
+    return undefined
   }
 
   /** What a session that closes does with its open blocks: they end with the transaction. */
@@ -149,8 +155,10 @@ export class Blocks {
     if (top !== block && top.isByHand && top.isWithin(block)) throw byHandError()
   }
 
-  #forgetIsolationIfUnused(): void {
-    if (this.host.transaction === undefined && this.#queue.top === this.#root) this.host.forgetIsolation()
+  #assertIsolation(isolation: IsolationLevel): void {
+    const { isolation: around } = this
+    if (around !== undefined && around !== isolation) throw isolationError(isolation)
+    this.host.assertIsolation(isolation)
   }
 
   /** Undoes the block, and those inside it that nobody ended. Never rejects: what fails is reported, the work is refused anyway. */
@@ -166,7 +174,6 @@ export class Blocks {
     if (!undone.includes(block)) undone.unshift(block)
     for (const one of undone) one.outcome = "rolled back"
     this.#queue.top = block.parent ?? this.#root
-    this.#forgetIsolationIfUnused()
     // What was issued while it was being undone.
     this.#queue.refuseBlock(block, rolledBackError)
     return undone.flatMap(({ hooks }) => hooks.take("rolled back"))

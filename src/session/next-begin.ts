@@ -7,6 +7,7 @@ import type { SessionContext } from "./session-context"
 /** How a session's next transaction begins. */
 export class NextBegin {
   readonly #ownIsolation: IsolationLevel | undefined
+  /** of the transaction that began last */
   #isolation: IsolationLevel | undefined
 
   constructor(
@@ -23,28 +24,17 @@ export class NextBegin {
     return this.#isolation && this.#isolation === "SERIALIZABLE"
   }
 
+  /** @throws {SessionOptionsError} where the open transaction, which began last, has another one */
+  assertIsolation(isolation: IsolationLevel): void {
+    if (isolation !== this.#isolation) throw isolationError(isolation)
+  }
+
   /**
-   * The first thing in a session may still choose its isolation; after that it is what it is.
-   * @throws {SessionOptionsError} where a transaction with another one is open
+   * @param chosen isolation that a block has chosen; the first thing in a transaction may, after that it is what it is
+   * @throws what `variables()` throws
    */
-  chooseIsolation(isolation: IsolationLevel, isActive: boolean): void {
-    if (isolation === this.#isolation) return
-    if (isActive) {
-      throw new SessionOptionsError(
-        `transaction("${isolation}") cannot change the isolation of the transaction that it is part of: ` +
-          `ask for it with @Session({ isolation: "${isolation}" }).`,
-      )
-    }
-    this.#isolation = isolation
-  }
-
-  /** A choice is for one transaction. */
-  forgetChoice(): void {
-    this.#isolation = this.#ownIsolation
-  }
-
-  /** @throws what `variables()` throws */
-  options(): BeginOptions {
+  options(chosen: IsolationLevel | undefined): BeginOptions {
+    this.#isolation = chosen ?? this.#ownIsolation
     const { readOnly, timeoutMs, resolveCommits } = this.session
     const variables = this.context.variables?.()
     const asWriter = this.#asWriter
@@ -69,4 +59,11 @@ export class NextBegin {
   get #asWriter(): boolean {
     return this.context.asWriter && !this.session.readOnly
   }
+}
+
+export function isolationError(isolation: IsolationLevel): SessionOptionsError {
+  return new SessionOptionsError(
+    `transaction("${isolation}") cannot change the isolation of the transaction that it is part of: ` +
+      `ask for it with @Session({ isolation: "${isolation}" }).`,
+  )
 }

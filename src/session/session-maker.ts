@@ -6,7 +6,7 @@ import { SessionMakerClosedError, SessionOptionsError, SessionStateError } from 
 import { DatabaseSettings } from "../settings/database-settings"
 import { parseDatabaseUri } from "../settings/database-uri"
 import { redactUri } from "../settings/redact-uri"
-import { currentAmbience, currentAttempt, keepAttempts, RunAmbience, runInAmbience } from "./ambient"
+import { currentAmbience, inAttempt, keepAttempts, RunAmbience, runInAmbience } from "./ambient"
 import { type ConfiguredDataSource, Generation } from "./generation"
 import { joinAmbience } from "./join-ambience"
 import { runManaged } from "./managed"
@@ -337,18 +337,6 @@ export class SessionMaker implements SessionOpener {
 /** Where no application is there to take an error, Node's own channel for them is. */
 export function reportAsWarning(error: unknown): void {
   process.emitWarning(error instanceof Error ? error : `non-error thrown: ${String(error)}`)
-}
-
-/** An action is not run again once work of its own sessions is committed. */
-function inAttempt(context: SessionContext): SessionContext {
-  const attempt = currentAttempt()
-  if (attempt === undefined) return context
-  return {
-    ...context,
-    workCommitted: () => {
-      attempt.hasCommitted = true
-    },
-  }
 }
 
 const WHERE = "new SessionMaker()"

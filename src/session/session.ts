@@ -43,7 +43,7 @@ export class Session extends EntityManager {
 
   /** Whether `close()` was called, or the request has ended. */
   get closed(): boolean {
-    return this.#unit.isClosed
+    return this.#unit.hasEnded
   }
 
   /**
@@ -78,13 +78,21 @@ export class Session extends EntityManager {
   /**
    * Calls `hook` once the open transaction, or the next one, is committed. One that is registered inside a `transaction()`
    * block is forgotten when the block is rolled back. What it throws is reported and changes nothing.
+   * After `commit()` by hand the hook can use the session. At the end of `run()` and of a request the session is closed by
+   * then: the hook uses `maker.run()`, or a session of its own.
+   * @example
+   * db.afterCommit(() => mails.send(welcome))
    * @throws {SessionClosedError} after `close()`
    */
   afterCommit(hook: Hook): void {
     this.#unit.addHook(this.#host.block, "committed", hook)
   }
 
-  /** Calls `hook` once the transaction, or the `transaction()` block it is registered in, is rolled back. */
+  /**
+   * Calls `hook` once the transaction, or the `transaction()` block it is registered in, is rolled back. It can use what an
+   * `afterCommit()` function can.
+   * @throws {SessionClosedError} after `close()`
+   */
   afterRollback(hook: Hook): void {
     this.#unit.addHook(this.#host.block, "rolled back", hook)
   }
@@ -92,6 +100,8 @@ export class Session extends EntityManager {
   /**
    * Calls `hook` exactly once when the transaction, or the `transaction()` block it is registered in, has ended, in whichever
    * way: it is told "committed", "rolled back" or "unknown" (COMMIT was sent and not answered).
+   * It can use what an `afterCommit()` function can.
+   * @throws {SessionClosedError} after `close()`
    * @see Spring `TransactionSynchronization.afterCompletion`: same occasions and outcomes.
    */
   afterCompletion(hook: CompletionHook): void {
@@ -101,7 +111,8 @@ export class Session extends EntityManager {
   /**
    * Runs `fn` in a savepoint of the session's transaction: it is undone when `fn` rejects, and the session stays usable.
    * Blocks started in parallel run one after another; a block inside a block nests.
-   * @throws {SessionOptionsError} where an isolation level is asked for that differs from that of the open transaction
+   * @throws {SessionOptionsError} where an isolation level is asked for that differs from that of the open transaction,
+   *   or from what a block around it asks for
    */
   override transaction<T>(fn: (session: Session) => Promise<T>): Promise<T>
   override transaction<T>(isolation: IsolationLevel, fn: (session: Session) => Promise<T>): Promise<T>

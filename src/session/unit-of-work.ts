@@ -63,6 +63,8 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   /** whether it was closed from outside over work that is now lost */
   isUndone = false
   #closing: Promise<void> | undefined
+  /** whether its last transaction has ended; what is left are hooks */
+  #hasEnded = false
   #isCancelled = false
   readonly #record: SessionRecord
   readonly #events: QueryEvents
@@ -94,6 +96,11 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
 
   get isClosed(): boolean {
     return this.#closing !== undefined
+  }
+
+  /** Whether nothing can be done with it any more: it is closed, or closes when its last hooks have run. */
+  get hasEnded(): boolean {
+    return this.#hasEnded || this.isClosed
   }
 
   /** Whether a transaction is open, or waits for its connection. */
@@ -220,7 +227,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   }
 
   addHook(block: Block, occasion: Occasion, hook: CompletionHook): void {
-    if (this.isClosed) throw this.#closedError("A hook")
+    if (this.hasEnded) throw this.#closedError("A hook")
     const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) throw innermost
     innermost.hooks.add(occasion, hook)
@@ -239,7 +246,9 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     if (this.tryComplete()) return
     try {
       if (!this.isQuiet) await this.#drain()
-      await finishEnding(await this.#commitLast(), this)
+      const ending = await this.#commitLast()
+      this.#hasEnded = true
+      await finishEnding(ending, this)
       if (!this.root.hooks.isEmpty) await runHooks(this.root.hooks.take("committed"), this)
     } finally {
       if (this.#dueHooks) await this.#runDueHooks()
@@ -352,7 +361,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
 
   #opened(): Transaction {
     if (this.transaction) return this.transaction
-    const [options, request] = [this.#begin.options(), this.#begin.request(this)]
+    const [options, request] = [this.#begin.options(this.blocks.isolation), this.#begin.request(this)]
     this.source.engine?.validate(options)
     this.transaction = new Transaction(this.source, this.#events, options, request, this.#record, this)
     this.isReported = false
@@ -362,7 +371,6 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   #endTransaction(): void {
     this.#hasWrittenBefore ||= this.transaction?.wrote === true
     this.transaction = undefined
-    this.#begin.forgetChoice()
   }
 
   /** Seals the session: what a forgotten promise sends during the COMMIT must not begin a transaction of its own. */
@@ -379,12 +387,8 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     }
   }
 
-  chooseIsolation(isolation: IsolationLevel): void {
-    this.#begin.chooseIsolation(isolation, this.isActive)
-  }
-
-  forgetIsolation(): void {
-    this.#begin.forgetChoice()
+  assertIsolation(isolation: IsolationLevel): void {
+    if (this.isActive) this.#begin.assertIsolation(isolation)
   }
 
   refuseOverdue(waiting: string, holding: string): Error {
