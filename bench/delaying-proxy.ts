@@ -9,7 +9,7 @@ const TIMER_SLACK_MS = 1.5
 /** A TCP proxy in front of PostgreSQL that delays each direction and notes what the clients send. */
 export interface DelayingProxy {
   readonly port: number
-  /** The verbs of each write that reached the proxy in one piece since the last call: `["BEGIN INSERT", "COMMIT"]`. */
+  /** The verbs of each write that reached the proxy in one piece since the last call: `["BEGIN SELECT", "INSERT", "COMMIT"]`. */
   takeWrites(): string[]
   stop(): Promise<void>
 }

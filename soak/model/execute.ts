@@ -310,7 +310,7 @@ export class Execution {
 
 /** @returns false where the session has no such function */
 function afterCompletion(session: Session, hook: (outcome: unknown) => void): boolean {
-  const { afterCompletion: register } = session as Session & { afterCompletion?: (fn: typeof hook) => void }
+  const { afterCompletion: register } = session as unknown as { afterCompletion?: (fn: typeof hook) => void }
   if (typeof register !== "function") return false
   register.call(session, hook)
   return true

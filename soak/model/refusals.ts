@@ -21,7 +21,7 @@ export class Refusals {
   readonly #hasByHand: boolean
 
   constructor(private readonly trace: Trace) {
-    this.#ends = transactionsOf(trace)
+    this.#ends = transactionsOf(trace).ends
     this.#hasByHand = trace.blocks.some(({ kind }) => kind === "by hand")
   }
 

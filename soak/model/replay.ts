@@ -2,7 +2,7 @@ import type { Difference } from "./difference"
 import type { TableName } from "./program"
 import { type Cell, keysOf, marksIn, stepOfMark } from "./statements"
 import { type BlockRecord, nameOf, type StatementRecord, type Trace } from "./trace"
-import { type TransactionEnd, transactionsOf, type UnseenEnd, unseenEndsOf } from "./transactions"
+import { type TransactionEnd, transactionsOf, type UnseenEnd } from "./transactions"
 
 /** Cells by table and key, such as "a1"; each has the mark of the statement that wrote it. */
 export type Cells = ReadonlyMap<string, number>
@@ -45,8 +45,9 @@ export class Replay {
     private readonly trace: Trace,
     private readonly start: Cells,
   ) {
-    this.ends = transactionsOf(trace)
-    this.unseenEnds = unseenEndsOf(trace)
+    const { ends, unseen } = transactionsOf(trace)
+    this.ends = ends
+    this.unseenEnds = unseen
     this.#effects = effectsOf(trace)
   }
 
@@ -94,6 +95,7 @@ export class Replay {
     let unrepaired: Effect | undefined
     let root = new Map(committed)
     const remaining = [...this.ends]
+    let lastAt = 0
 
     const finish = (end: TransactionEnd) => {
       const outcome = choices.ends.get(end) ?? end.outcome
@@ -103,7 +105,9 @@ export class Replay {
           text: `${end.by} committed although #${unrepaired.record.step.id} had failed and was not rolled back`,
         })
       }
-      if (outcome === "committed" && !unrepaired) committed = end.isRaw ? (frames.at(-1)?.cells ?? root) : root
+      // A raw COMMIT keeps what the open blocks have done; those that were undone before it are open no more.
+      const open = frames.slice(0, Math.max(0, frames.length - this.#undoneBetween(lastAt, end.at)))
+      if (outcome === "committed" && !unrepaired) committed = end.isRaw ? (open.at(-1)?.cells ?? root) : root
       root = new Map(committed)
       frames = []
       ended = new Set()
@@ -129,6 +133,7 @@ export class Replay {
         }
         frames.push({ block, cells: new Map(frames.at(-1)?.cells ?? root) })
       }
+      lastAt = effect.at
       const cells = frames.at(-1)?.cells ?? root
       if (effect.at > finalAt)
         differences.push({ kind: "accepted", text: `#${effect.record.step.id} ran after the end` })
@@ -143,6 +148,10 @@ export class Replay {
     }
     for (const end of remaining) finish(end)
     return { cells: committed, differences }
+  }
+
+  #undoneBetween(from: number, to: number): number {
+    return this.trace.sent.filter(({ at, text }) => at > from && at < to && text.startsWith("ROLLBACK TO")).length
   }
 
   /** A statement that fails must have its reason in what was there. */

@@ -1,4 +1,4 @@
-import { type EndRecord, nameOf, type Trace } from "./trace"
+import { type EndRecord, nameOf, type SentStatement, type Trace } from "./trace"
 
 /** The end of one transaction. */
 export interface TransactionEnd {
@@ -15,7 +15,7 @@ export interface TransactionEnd {
   readonly by: string
 }
 
-/** One that nothing was sent for. */
+/** Called while a transaction was only about to begin, or its reads needed no begin: nothing that was sent tells of the end. */
 export interface UnseenEnd {
   readonly at: number
   readonly until: number
@@ -27,8 +27,10 @@ const BEGIN = /^(BEGIN|START TRANSACTION)/
  * Finds out where the transactions of a run ended: where the session sent COMMIT or ROLLBACK in a call that was to end one, and
  * where a statement did. What is in the database decides later whether that is true.
  */
-export function transactionsOf(trace: Trace): TransactionEnd[] {
-  return [...rawEnds(trace), ...calledEnds(trace)].sort((one, other) => one.at - other.at)
+export function transactionsOf(trace: Trace): { ends: TransactionEnd[]; unseen: UnseenEnd[] } {
+  const raw = rawEnds(trace)
+  const { ends, unseen } = calledEnds(trace, new Set(raw.map(({ at }) => at)))
+  return { ends: [...raw, ...ends].sort((one, other) => one.at - other.at), unseen }
 }
 
 function rawEnds(trace: Trace): TransactionEnd[] {
@@ -51,51 +53,72 @@ function rawEnds(trace: Trace): TransactionEnd[] {
   })
 }
 
-function calledEnds(trace: Trace): TransactionEnd[] {
-  const claimed = new Set<number>()
-  const found: TransactionEnd[] = []
-  for (const { step, verb, calledAt, settledAt, error, wasInTransaction } of bySettling(trace)) {
+function calledEnds(trace: Trace, raw: ReadonlySet<number>): { ends: TransactionEnd[]; unseen: UnseenEnd[] } {
+  const ends: TransactionEnd[] = []
+  const unseen: UnseenEnd[] = []
+  const sentBy = claims(trace, raw)
+  for (const record of bySettling(trace)) {
+    const { step, verb, calledAt, settledAt, error, wasInTransaction } = record
     const name = error && nameOf(error.error)
-    if (name === "SessionStateError" || name === "SessionClosedError") continue
-    const texts = verb !== "commit" ? ["ROLLBACK"] : error ? ["COMMIT", "ROLLBACK"] : ["COMMIT"]
-    const sent = trace.sent.find(
-      ({ at, text }) => at > calledAt && at < settledAt && texts.includes(text) && !claimed.has(at),
-    )
-    if (sent) claimed.add(sent.at)
+    if (isRefused(record)) continue
+    const sent = sentBy.get(record)
     // One that comes when another one has ended it ends nothing.
-    else if (!wasInTransaction || found.some((other) => other.until > calledAt)) continue
+    if (!sent && (!wasInTransaction || ends.some((other) => other.until > calledAt))) {
+      const isAwaited = trace.statements.some((one) => one.calledAt < calledAt && one.settledAt > calledAt)
+      if (isAwaited) unseen.push({ at: unseenAt(trace, calledAt, settledAt), until: settledAt })
+      continue
+    }
     const outcome = verb !== "commit" ? "rolled back" : outcomeOfCommit(name)
     const isFinal = step === undefined || verb === "close"
     const caller = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
     const by = name === undefined ? caller : `${caller} (${name})`
-    found.push({
-      at: sent?.at ?? (isFinal ? settledAt : unseenAt(trace, calledAt, settledAt, 0)),
-      from: calledAt,
-      until: settledAt,
-      outcome,
-      isRaw: false,
-      isFinal,
-      by,
-    })
+    const at = sent?.at ?? (isFinal ? settledAt : unseenAt(trace, calledAt, settledAt))
+    ends.push({ at, from: calledAt, until: settledAt, outcome, isRaw: false, isFinal, by })
+  }
+  return { ends, unseen: unseen.sort((one, other) => one.at - other.at) }
+}
+
+/** Which COMMIT or ROLLBACK each call sent. Calls may overlap; they are served one after another. @param raw where statements were such an end */
+function claims(trace: Trace, raw: ReadonlySet<number>): ReadonlyMap<EndRecord, SentStatement> {
+  const found = new Map<EndRecord, SentStatement>()
+  const claimed = new Set<SentStatement>()
+  const claim = (record: EndRecord, texts: readonly string[]) => {
+    const sent = trace.sent.find(
+      (one) =>
+        one.at > record.calledAt &&
+        one.at < record.settledAt &&
+        texts.includes(one.text) &&
+        !claimed.has(one) &&
+        !raw.has(one.at),
+    )
+    if (!sent) return
+    claimed.add(sent)
+    found.set(record, sent)
+  }
+  const records = bySettling(trace).filter((record) => !isRefused(record))
+  const isCommitted = ({ verb, error }: EndRecord) => verb === "commit" && !error
+  for (const record of records.filter(isCommitted)) claim(record, ["COMMIT"])
+  for (const record of records) {
+    if (!isCommitted(record)) claim(record, record.verb === "commit" ? ["COMMIT", "ROLLBACK"] : ["ROLLBACK"])
   }
   return found
 }
 
-/** Calls while a transaction was only about to begin, or its reads needed no begin: nothing that was sent tells of these ends. */
-export function unseenEndsOf(trace: Trace): readonly UnseenEnd[] {
-  return trace.ends.flatMap(({ calledAt, settledAt, wasInTransaction }) => {
-    const isSent = trace.sent.some(
-      ({ at, text }) => at > calledAt && at < settledAt && /^(COMMIT|ROLLBACK)$/.test(text),
-    )
-    const isAwaited = trace.statements.some((one) => one.calledAt < calledAt && one.settledAt > calledAt)
-    if (wasInTransaction || isSent || !isAwaited) return []
-    return [{ at: unseenAt(trace, calledAt, settledAt, 1), until: settledAt }]
-  })
+/** A call that was refused ends nothing. */
+function isRefused({ error }: EndRecord): boolean {
+  const name = error && nameOf(error.error)
+  return name === "SessionStateError" || name === "SessionClosedError"
 }
 
-/** @param own how many that began meanwhile are the transaction itself; one more is the next one */
-function unseenAt(trace: Trace, calledAt: number, settledAt: number, own: number): number {
-  const begin = trace.sent.filter(({ at, text }) => at > calledAt && at < settledAt && BEGIN.test(text))[own]
+/**
+ * What began meanwhile is the next transaction: the end of this one would have been sent. On SQLite a statement that cannot be
+ * prepared is logged with its begin, which has not been sent.
+ */
+function unseenAt(trace: Trace, calledAt: number, settledAt: number): number {
+  const begin = trace.sent.find(({ at, text }, index) => {
+    if (at < calledAt || at > settledAt || !BEGIN.test(text)) return false
+    return trace.sent.slice(index + 1).find((next) => !next.text.startsWith("SAVEPOINT"))?.hasFailed !== true
+  })
   return begin ? begin.at - 0.5 : settledAt
 }
 

@@ -2,7 +2,7 @@ import { expect } from "chai"
 import type Koa from "koa"
 import { HttpError } from "routing-controllers"
 import { getSession } from "../../src/koa/sessions"
-import { describeOnEach } from "../support/databases"
+import { describeOnEach, prepared, type TestDatabase } from "../support/databases"
 import { Deferred } from "../support/deferred"
 import { Note, Remark } from "../support/http-entities"
 import { type SessionApp, startSessionApp, type Work } from "../support/session-app"
@@ -179,8 +179,12 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
    * The answer to a COMMIT takes as long as the gate: the client sees whether the response waits for it. Without
    * `deferBegin`, so that a plain read has a COMMIT, too.
    */
-  async function answersBeforeCommit(commit: Timing, work: Work, path = "/json"): Promise<boolean> {
-    server = await startSessionApp(database, { work, sessions: { commit, deferBegin: false } })
+  async function answersBeforeCommit(commit: Timing, work: Work, options: Trial = {}): Promise<boolean> {
+    const { method = "GET", on = database, isolation } = options
+    server = await startSessionApp(on, {
+      work,
+      sessions: { commit, deferBegin: false, ...(isolation && { isolation }) },
+    })
     const gate = new Deferred()
     const dataSource = await server.maker.dataSource()
     const pool = (dataSource.driver as unknown as { master: { connect(): Promise<{ query: Gated; release(): void }> } })
@@ -193,7 +197,7 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
       return undefined
     }
     client.release()
-    const started = server.http.startRequest(path, { method: "POST" })
+    const started = server.http.startRequest("/json", { method })
     const first = await Promise.race([
       started.reply().then(() => "answer"),
       new Promise<string>((resolve) => setTimeout(resolve, 300, "gate")),
@@ -206,6 +210,11 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
     return first === "answer"
   }
   type Gated = (...args: unknown[]) => unknown
+  interface Trial {
+    readonly method?: string
+    readonly on?: TestDatabase
+    readonly isolation?: "SERIALIZABLE"
+  }
 
   it('"auto": a session that wrote answers after its COMMIT', async () => {
     expect(await answersBeforeCommit("auto", insert)).to.equal(false)
@@ -214,7 +223,16 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
     expect(await answersBeforeCommit("auto", read)).to.equal(true)
   })
   it('"auto": a SELECT that may write counts as a write', async () => {
-    expect(await answersBeforeCommit("auto", async (db) => db.query("SELECT pg_advisory_xact_lock(1)"))).to.equal(false)
+    const lock: Work = async (db) =>
+      db.createQueryBuilder().select("pg_advisory_xact_lock(1)", "lock").from(Note, "note").getRawMany()
+    expect(await answersBeforeCommit("auto", lock)).to.equal(false)
+  })
+  it('"auto": a SELECT of raw SQL may write, whatever it says: it answers after its COMMIT', async () => {
+    const select: Work = async (db) => db.query("SELECT text FROM note")
+    expect(await answersBeforeCommit("auto", select)).to.equal(false)
+  })
+  it('"auto": a POST that only read answers before its COMMIT', async () => {
+    expect(await answersBeforeCommit("auto", read, { method: "POST" })).to.equal(true)
   })
   it('"before-response": a session that only read answers after its COMMIT', async () => {
     expect(await answersBeforeCommit("before-response", read)).to.equal(false)
@@ -224,10 +242,23 @@ describeOnEach("commit, seen from the wire", wires, (database) => {
   })
 
   it('"auto": a SERIALIZABLE session that only read answers after its COMMIT', async () => {
-    server = await startSessionApp(database, { work: read, sessions: { isolation: "SERIALIZABLE" } })
-    await server.http.get("/json")
-    expect(server.log.verbs()).to.deep.equal(["BEGIN", "SELECT", "COMMIT"])
+    expect(await answersBeforeCommit("auto", read, { isolation: "SERIALIZABLE" })).to.equal(false)
   })
+
+  for (const [isolation, isBefore] of [
+    ["serializable", false],
+    ["repeatable read", true],
+  ] as const) {
+    const when = isBefore ? "before" : "after"
+    it(`"auto": one that only read answers ${when} its COMMIT where ALTER DATABASE made ${isolation} the default`, async () => {
+      const on = prepared(
+        database,
+        `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = ''${isolation}''', current_database()); END $$`,
+      )
+      expect(await answersBeforeCommit("auto", read, { on })).to.equal(isBefore)
+      expect(server.log.statements()[0]).to.equal("BEGIN")
+    })
+  }
 
   it("gives middleware a new session while the COMMIT of the one before is under way", async () => {
     server = await startSessionApp(database, {

@@ -10,6 +10,11 @@ import { httpDatabases } from "../support/session-databases"
 
 const postgres = httpDatabases.filter(({ kind }) => kind === "postgres")
 const read: Work = async (db) => ({ count: await db.count(Note) })
+const readThenInsert: Work = async (db) => {
+  const count = await db.count(Note)
+  await db.insert(Note, { text: "a" })
+  return { count }
+}
 
 describeOnEach("a request that reads before anything else", postgres, (database) => {
   let server: SessionApp
@@ -37,17 +42,41 @@ describeOnEach("a request that reads before anything else", postgres, (database)
 
   it("begins with its first write, in the same round trip", async () => {
     await start(read)
-    server.work = async (db) => {
-      const count = await db.count(Note)
-      await db.insert(Note, { text: "a" })
-      return { count }
-    }
-    const reply = await server.http.post("/json")
+    server.work = readThenInsert
+    const reply = await server.http.get("/json")
     await server.settled()
     expect(reply.json()).to.deep.equal({ count: 0 })
     expect(server.log.verbs()).to.deep.equal(["SELECT", "BEGIN", "INSERT", "COMMIT"])
     expect(server.wire?.flights()).to.equal(3)
     expect(await server.rows("SELECT text FROM note")).to.deep.equal([{ text: "a" }])
+  })
+
+  it("begins with that read where it is a POST, in the same round trip", async () => {
+    await start(read)
+    server.work = readThenInsert
+    const reply = await server.http.post("/json")
+    await server.settled()
+    expect(reply.json()).to.deep.equal({ count: 0 })
+    expect(server.log.verbs()).to.deep.equal(["BEGIN", "SELECT", "INSERT", "COMMIT"])
+    expect(server.wire?.flights()).to.equal(3)
+    expect(await server.rows("SELECT text FROM note")).to.deep.equal([{ text: "a" }])
+  })
+
+  it("is one statement in a POST, too, where its session is readOnly", async () => {
+    await start(read, { sessions: { readOnly: true } })
+    const reply = await server.http.post("/json")
+    await server.settled()
+    expect(reply.json()).to.deep.equal({ count: 0 })
+    expect(server.log.verbs()).to.deep.equal(["SELECT"])
+    expect(server.wire?.flights()).to.equal(1)
+  })
+
+  it("begins with its first raw SQL", async () => {
+    await start(async (db) => db.query('SELECT "note"."text" FROM "note" "note"'))
+    const reply = await server.http.get("/json")
+    await server.settled()
+    expect(reply.json()).to.deep.equal([])
+    expect(server.log.verbs()).to.deep.equal(["BEGIN", "SELECT", "COMMIT"])
   })
 
   it("sends nothing more where it is rolled back", async () => {
@@ -85,7 +114,6 @@ describeOnEach("a request that reads before anything else", postgres, (database)
       sessions: { isolation: "REPEATABLE READ" },
       sent: ["BEGIN ISOLATION LEVEL REPEATABLE READ"],
     },
-    "readOnly: true": { sessions: { readOnly: true }, sent: ["BEGIN READ ONLY"] },
     timeoutMs: { sessions: { timeoutMs: 5_000 }, sent: ["BEGIN", "SET LOCAL statement_timeout = 5000"] },
     variables: {
       sessions: { variables: () => ({ "app.tenant": "7" }) },

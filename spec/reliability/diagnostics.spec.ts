@@ -2,7 +2,7 @@ import { expect } from "chai"
 import { SessionRecord } from "../../src/session/session-record"
 import { describeOnEach } from "../support/databases"
 import { Note } from "../support/http-entities"
-import { type SessionApp, startSessionApp } from "../support/session-app"
+import { type SessionApp, startSessionApp, type Work } from "../support/session-app"
 import { shared } from "./support/databases"
 import { recordEvents } from "./support/events"
 
@@ -70,6 +70,36 @@ describeOnEach("diagnostics channels", shared, (database) => {
     ])
     expect(recorded.events[2]?.payload).to.include({ errorName: "TransactionAbortedError", wrote: true })
     expect(JSON.stringify(recorded.events)).to.not.match(/secret|insert|select|no_such_table/i)
+  })
+
+  it("count as written what may write by its text, and no read, raw ones included", async () => {
+    recorded = recordEvents(["transaction.committed"])
+    const works: Work[] = [
+      (db) => db.count(Note),
+      (db) => db.query("SELECT text FROM note"),
+      (db) => db.query("SELECT text FROM note FOR UPDATE"),
+    ]
+    for (const work of database.kind === "sqlite" ? works.slice(0, 2) : works) {
+      server.work = async (db, ctx) => ({ result: await work(db, ctx) })
+      expect((await server.http.get("/json")).status).to.equal(200)
+      await server.settled()
+    }
+    const wrote = recorded.events.map(({ payload }) => payload.wrote)
+    expect(wrote).to.deep.equal(database.kind === "sqlite" ? [false, false] : [false, false, true])
+  })
+
+  it("tell of reads whose begin was put off as of a transaction", async () => {
+    recorded = recordEvents()
+    server.work = async (db) => ({ count: await db.count(Note) })
+    expect((await server.http.get("/json")).status).to.equal(200)
+    await server.settled()
+    expect(recorded.names()).to.deep.equal([
+      "session.opened",
+      "transaction.begun",
+      "transaction.committed",
+      "session.closed",
+    ])
+    expect(recorded.events[2]?.payload).to.include({ wrote: false })
   })
 
   it("say nothing of a transaction where no statement ran", async () => {

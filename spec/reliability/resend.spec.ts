@@ -86,8 +86,10 @@ describeOnEach("a statement that runs is not sent again", servers, (database) =>
       })
       // Each time that it comes: once for each connection of the pool where it is sent again.
       while (!isAnswered) {
-        for (const id of await runningIds("note")) await killConnection(app, database.kind, id).catch(() => undefined)
-        await new Promise((resolve) => setTimeout(resolve, 20))
+        const ids = await runningIds("note")
+        // Under way for longer than a connection that had died before takes to say so.
+        await new Promise((resolve) => setTimeout(resolve, 100))
+        for (const id of ids) await killConnection(app, database.kind, id).catch(() => undefined)
       }
       const { reply } = await asked
       await lock.close()

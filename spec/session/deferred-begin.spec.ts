@@ -6,7 +6,7 @@ import { SessionMaker, type SessionMakerOptions } from "../../src/session/sessio
 import { describeOnEach } from "../support/databases"
 import { httpEntities } from "../support/http-entities"
 import { sessionDatabases } from "../support/session-databases"
-import { Note, useSessions } from "../support/session-fixture"
+import { Counter, Note, useSessions } from "../support/session-fixture"
 
 const postgres = sessionDatabases.filter(({ kind }) => kind === "postgres")
 const mysql = sessionDatabases.filter(({ kind }) => kind === "mysql")
@@ -24,9 +24,9 @@ describeOnEach("plain reads before anything else, at READ COMMITTED", servers, (
   const begin = database.kind === "mysql" ? ["SET", "BEGIN"] : ["BEGIN"]
 
   it("are sent without begin and commit, and count as a transaction that was committed", async () => {
-    await fixture.maker.run(async (session) => {
+    await fixture.runReader(async (session) => {
       await session.find(Note)
-      await session.query("SELECT text FROM note")
+      await session.createQueryBuilder(Note, "note").select("note.text").where("note.id > :id", { id: 1 }).getRawMany()
       expect(session.inTransaction).to.equal(true)
     })
     expect(fixture.log.verbs()).to.deep.equal(["SELECT", "SELECT"])
@@ -34,7 +34,7 @@ describeOnEach("plain reads before anything else, at READ COMMITTED", servers, (
   })
 
   it("leave the begin to the first statement that needs it", async () => {
-    await fixture.maker.run(async (session) => {
+    await fixture.runReader(async (session) => {
       await readThenWrite(session)
       await session.count(Note)
     })
@@ -42,8 +42,40 @@ describeOnEach("plain reads before anything else, at READ COMMITTED", servers, (
     expect(await fixture.texts()).to.deep.equal(["a"])
   })
 
+  it("leave it to raw SQL, whatever it says", async () => {
+    await fixture.runReader(async (session) => {
+      await session.count(Note)
+      await session.query("SELECT text FROM note")
+    })
+    expect(fixture.log.verbs()).to.deep.equal(["SELECT", ...begin, "SELECT", "COMMIT"])
+  })
+
+  it("do not leave it in a session that is expected to write: that begins with them", async () => {
+    await using opened = await fixture.maker.open()
+    await readThenWrite(opened)
+    await opened.rollback()
+    await fixture.maker.run(readThenWrite)
+    const statements = [...begin, "SELECT", "INSERT"]
+    expect(fixture.log.verbs()).to.deep.equal([...statements, "ROLLBACK", ...statements, "COMMIT"])
+  })
+
+  it("leave it in one of maker.run() that is readOnly", async () => {
+    await fixture.maker.run((session) => session.find(Note), { readOnly: true })
+    expect(fixture.log.verbs()).to.deep.equal(["SELECT"])
+  })
+
+  it("leave the READ ONLY of one to the first statement that needs it", async () => {
+    const run = fixture.maker.run(readThenWrite, { readOnly: true })
+    await expect(run).to.be.rejectedWith(QueryFailedError, /read.?only/i)
+    // An error of MySQL comes without the status of the transaction, so that the server is asked.
+    const question = database.kind === "mysql" ? ["DO"] : []
+    expect(fixture.log.verbs()).to.deep.equal(["SELECT", ...begin, "INSERT", ...question, "ROLLBACK"])
+    expect(fixture.log.statements().at(begin.length)).to.match(/ READ ONLY$/)
+    expect(await fixture.texts()).to.deep.equal([])
+  })
+
   it("do so anew after each commit and rollback", async () => {
-    await fixture.maker.run(async (session) => {
+    await fixture.runReader(async (session) => {
       await readThenWrite(session)
       await session.rollback()
       await session.count(Note)
@@ -56,7 +88,7 @@ describeOnEach("plain reads before anything else, at READ COMMITTED", servers, (
   })
 
   it("leave the savepoints of their blocks to it, too", async () => {
-    await fixture.maker.run((session) =>
+    await fixture.runReader((session) =>
       session.transaction((outer) => outer.transaction(async (inner) => readThenWrite(inner))),
     )
     const savepoints = ["SAVEPOINT", "SAVEPOINT", "INSERT", "RELEASE", "RELEASE"]
@@ -64,58 +96,67 @@ describeOnEach("plain reads before anything else, at READ COMMITTED", servers, (
   })
 
   it("need a begin with deferBegin: false", async () => {
-    await fixture.maker.run((session) => session.count(Note), { deferBegin: false })
+    await fixture.runReader((session) => session.count(Note), { deferBegin: false })
     expect(fixture.log.verbs()).to.deep.equal([...begin, "SELECT", "COMMIT"])
   })
 
-  it("fail the transaction as others do, when they fail", async () => {
-    const run = fixture.maker.run(async (session) => {
-      await expect(session.query("SELECT nothing FROM note")).to.be.rejectedWith(QueryFailedError)
-      await expect(session.count(Note)).to.be.rejectedWith(TransactionAbortedError)
-      await expect(Promise.resolve(session.queryRunner?.connect())).to.be.rejectedWith(TransactionAbortedError)
-    })
-    await expect(run).to.be.rejectedWith(TransactionAbortedError)
-    expect(fixture.log.verbs()).to.deep.equal(["SELECT"])
-  })
+  describe("that fail", () => {
+    /** The entity and the catalog, as it was at the start, know the column; the read finds it gone. */
+    const failingRead = (session: Session) => session.find(Counter)
 
-  it("fail the block that they are in, and nothing outside of it", async () => {
-    await fixture.maker.run(async (session) => {
-      const block = session.transaction(async (inner) => {
-        await expect(inner.query("SELECT nothing FROM note")).to.be.rejectedWith(QueryFailedError)
+    beforeEach(() => fixture.rows("ALTER TABLE counter RENAME COLUMN value TO renamed"))
+    afterEach(() => fixture.rows("ALTER TABLE counter RENAME COLUMN renamed TO value"))
+
+    it("fail the transaction as others do", async () => {
+      const run = fixture.runReader(async (session) => {
+        await expect(failingRead(session)).to.be.rejectedWith(QueryFailedError)
+        await expect(session.count(Note)).to.be.rejectedWith(TransactionAbortedError)
+        await expect(Promise.resolve(session.queryRunner?.connect())).to.be.rejectedWith(TransactionAbortedError)
       })
-      await expect(block).to.be.rejectedWith(TransactionAbortedError)
-      await session.insert(Note, { text: "a" })
+      await expect(run).to.be.rejectedWith(TransactionAbortedError)
+      expect(fixture.log.verbs()).to.deep.equal(["SELECT"])
     })
-    expect(await fixture.texts()).to.deep.equal(["a"])
-  })
 
-  it("let no block of queryRunner.startTransaction() repair what had failed before it", async () => {
-    const run = fixture.maker.run(async (session) => {
-      await expect(session.query("SELECT nothing FROM note")).to.be.rejectedWith(QueryFailedError)
-      await session.queryRunner?.startTransaction()
-      await session.queryRunner?.rollbackTransaction()
+    it("fail the block that they are in, and nothing outside of it", async () => {
+      await fixture.runReader(async (session) => {
+        const block = session.transaction(async (inner) => {
+          await expect(failingRead(inner)).to.be.rejectedWith(QueryFailedError)
+        })
+        await expect(block).to.be.rejectedWith(TransactionAbortedError)
+        await session.insert(Note, { text: "a" })
+      })
+      expect(fixture.log.verbs()).to.deep.equal(["SELECT", ...begin, "INSERT", "COMMIT"])
+      expect(await fixture.texts()).to.deep.equal(["a"])
     })
-    await expect(run).to.be.rejectedWith(TransactionAbortedError)
+
+    it("let no block of queryRunner.startTransaction() repair what had failed before it", async () => {
+      const run = fixture.runReader(async (session) => {
+        await expect(failingRead(session)).to.be.rejectedWith(QueryFailedError)
+        await session.queryRunner?.startTransaction()
+        await session.queryRunner?.rollbackTransaction()
+      })
+      await expect(run).to.be.rejectedWith(TransactionAbortedError)
+    })
   })
 
   it("do not let the driver's client out of the transaction", async () => {
-    await fixture.maker.run(async (session) => {
+    await fixture.runReader(async (session) => {
       await session.count(Note)
       const client = (await session.queryRunner?.connect()) as DriverClient
       await new Promise((resolve) => client.query("INSERT INTO note (text) VALUES ('a')", resolve))
       await session.rollback()
     })
-    expect(fixture.log.verbs()).to.deep.equal(["SELECT", ...begin, "SELECT", "INSERT", "ROLLBACK"])
+    expect(fixture.log.verbs()).to.deep.equal(["SELECT", ...begin, "INSERT", "ROLLBACK"])
     expect(await fixture.texts()).to.deep.equal([])
   })
 
   it("do not let a stream out of the transaction", async () => {
-    await fixture.maker.run(async (session) => {
+    await fixture.runReader(async (session) => {
       await session.count(Note)
       const stream = await session.createQueryBuilder(Note, "note").stream()
       for await (const _row of stream);
     })
-    expect(fixture.log.verbs()).to.deep.equal(["SELECT", ...begin, "SELECT", "SELECT", "COMMIT"])
+    expect(fixture.log.verbs()).to.deep.equal(["SELECT", ...begin, "SELECT", "COMMIT"])
   })
 })
 
@@ -127,6 +168,7 @@ describeOnEach("the first statement begins", postgres, (database) => {
   const fixture = useSessions(database)
 
   const statements = {
+    "raw SQL that TypeORM could have made": 'SELECT "note"."text" FROM "note" "note"',
     "SELECT ... FOR UPDATE": "SELECT * FROM note FOR UPDATE",
     "a function call": "SELECT pg_advisory_xact_lock(1)",
     "now()": "SELECT now()",
@@ -137,13 +179,13 @@ describeOnEach("the first statement begins", postgres, (database) => {
   for (const [what, text] of Object.entries(statements)) {
     it(`with ${what}`, async () => {
       if (what === "a view") await fixture.rows("CREATE OR REPLACE VIEW note_view AS SELECT * FROM note")
-      await fixture.maker.run((session) => session.query(text))
+      await fixture.runReader((session) => session.query(text))
       expect(fixture.log.statements()).to.deep.equal(["BEGIN", text, "COMMIT"])
     })
   }
 
   it("with SERIALIZABLE of transaction(), also where it only reads", async () => {
-    await fixture.maker.run((session) => session.transaction("SERIALIZABLE", (inner) => inner.count(Note)))
+    await fixture.runReader((session) => session.transaction("SERIALIZABLE", (inner) => inner.count(Note)))
     expect(fixture.log.verbs()).to.deep.equal(["BEGIN", "SAVEPOINT", "SELECT", "RELEASE", "COMMIT"])
   })
 
@@ -168,7 +210,7 @@ describeOnEach("the first statement begins", postgres, (database) => {
       const maker = fixture.makeMaker({ ...options, extra })
       await maker.dataSource()
       fixture.log.clear()
-      await maker.run((session) => session.count(Note))
+      await maker.run((session) => session.count(Note), { readOnly: true })
       await maker.close()
       expect(fixture.log.verbs()).to.deep.equal(isDeferred ? ["SELECT"] : ["BEGIN", "SELECT", "COMMIT"])
     })
@@ -179,7 +221,7 @@ describeOnEach("the first statement begins, on", sessionDatabases, (database) =>
   const fixture = useSessions(database)
 
   it("each database but PostgreSQL, whose own isolation is READ COMMITTED", async () => {
-    await fixture.maker.run((session) => session.count(Note))
+    await fixture.runReader((session) => session.count(Note))
     expect(fixture.log.verbs()).to.deep.equal(database.kind === "postgres" ? ["SELECT"] : ["BEGIN", "SELECT", "COMMIT"])
   })
 })
@@ -200,7 +242,7 @@ describeOnEach("a READ COMMITTED session on a server set up otherwise", mysql, (
       const maker = new SessionMaker(dataSource)
       const writer = await fixture.database.open()
       try {
-        const count = () => maker.run((session) => session.count(Note), { isolation })
+        const count = () => maker.run((session) => session.count(Note), { isolation, readOnly: true })
         await writer.query("START TRANSACTION")
         await writer.query("INSERT INTO note (text) VALUES ('a')")
         expect(await count()).to.equal(0)

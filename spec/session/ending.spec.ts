@@ -1,6 +1,8 @@
 import { expect } from "chai"
 import { QueryFailedError } from "typeorm"
-import { DatabaseUnavailableError, TransactionAbortedError } from "../../src/errors"
+import { failureKind } from "../../src/engine/failure-kind"
+import { CommitOutcomeUnknownError, TransactionAbortedError } from "../../src/errors"
+import type { Session } from "../../src/session/session"
 import { describeOnEach } from "../support/databases"
 import { sessionDatabases } from "../support/session-databases"
 import { Note, Remark, useSessions } from "../support/session-fixture"
@@ -172,6 +174,14 @@ describeOnEach("a transaction whose connection is lost", postgres, (database) =>
   const kill =
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
 
+  function listen(session: Session, events: unknown[]): void {
+    session.afterCommit(() => events.push("committed"))
+    session.afterRollback(() => events.push("rolled back"))
+    session.afterCompletion((outcome) => events.push(`completion: ${outcome}`))
+  }
+
+  const isUnavailable = ({ driverError }: QueryFailedError) => failureKind(driverError) === "unavailable"
+
   async function expectUsable(): Promise<void> {
     await fixture.maker.run((next) => next.insert(Note, { text: "next" }))
     expect(await fixture.texts()).to.deep.equal(["next"])
@@ -191,11 +201,33 @@ describeOnEach("a transaction whose connection is lost", postgres, (database) =>
   })
 
   it("fails its commit where it is lost before that", async () => {
+    const events: unknown[] = []
     const run = fixture.maker.run(async (session) => {
+      listen(session, events)
       await session.insert(Note, { text: "lost" })
       await fixture.rows(kill)
     })
-    await expect(run).to.be.rejectedWith(DatabaseUnavailableError)
+    // Whether the client hears of it before or after it sends COMMIT, the server has said that it ended the connection.
+    await expect(run).to.be.rejectedWith(QueryFailedError).and.eventually.satisfy(isUnavailable)
+    expect(events).to.deep.equal(["rolled back", "completion: rolled back"])
+    await expectUsable()
+  })
+
+  it("fails its commit, and sends none, where the loss was noticed before that", async () => {
+    const events: unknown[] = []
+    const run = fixture.maker.run(async (session) => {
+      listen(session, events)
+      await session.insert(Note, { text: "lost" })
+      const client = (await session.queryRunner?.connect()) as NodeJS.EventEmitter
+      const ended = new Promise((resolve) => client.once("end", resolve))
+      fixture.wire.cut()
+      await ended
+    })
+    await expect(run)
+      .to.be.rejectedWith(QueryFailedError, "before COMMIT was sent")
+      .and.eventually.satisfy(isUnavailable)
+    expect(events).to.deep.equal(["rolled back", "completion: rolled back"])
+    expect(fixture.log.verbs()).to.deep.equal(["BEGIN", "INSERT"])
     await expectUsable()
   })
 
@@ -212,12 +244,28 @@ describeOnEach("a transaction whose connection is lost", postgres, (database) =>
   })
 
   it("says that the outcome is unknown where the answer to COMMIT is lost", async () => {
+    const events: unknown[] = []
     const run = fixture.maker.run(async (session) => {
+      listen(session, events)
       await session.insert(Note, { text: "next" })
       fixture.wire.cutOn(/^COMMIT/, "after")
     })
-    await expect(run).to.be.rejectedWith(DatabaseUnavailableError, "not known")
+    await expect(run).to.be.rejectedWith(CommitOutcomeUnknownError, "not known").and.eventually.have.property("cause")
+    expect(events).to.deep.equal(["completion: unknown"])
+    expect(fixture.maker.stats()).to.include({ open: 0, committed: 0, rolledBack: 0, failed: 1 })
     expect(await fixture.texts()).to.deep.equal(["next"])
+  })
+
+  it("says so, too, where COMMIT did not reach the server, and the work is not there", async () => {
+    const events: unknown[] = []
+    const run = fixture.maker.run(async (session) => {
+      listen(session, events)
+      await session.insert(Note, { text: "lost" })
+      fixture.wire.cutOn(/^COMMIT/, "before")
+    })
+    await expect(run).to.be.rejectedWith(CommitOutcomeUnknownError, "not known")
+    expect(events).to.deep.equal(["completion: unknown"])
+    await expectUsable()
   })
 
   it("keeps the first error where ROLLBACK fails, too, and ends the connection", async () => {

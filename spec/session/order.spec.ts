@@ -37,7 +37,9 @@ describeOnEach("statements issued in parallel on one session", sessionDatabases,
     expect(results.map(({ status }) => status)).to.deep.equal(["fulfilled", "rejected", "rejected"])
     expect(results[2]).to.have.nested.property("reason.code", "ERR_SESSION_TRANSACTION_ABORTED")
     expect(results[2]).to.have.nested.property("reason.cause.name", "QueryFailedError")
-    expect(fixture.log.verbs()).to.deep.equal(["BEGIN", "INSERT", "INSERT", "ROLLBACK"])
+    // An error of MySQL comes without the status of the transaction, so that the server is asked: a deadlock would have ended it.
+    const question = database.kind === "mysql" ? ["DO"] : []
+    expect(fixture.log.verbs()).to.deep.equal(["BEGIN", "INSERT", "INSERT", ...question, "ROLLBACK"])
     expect(await fixture.texts()).to.deep.equal([])
   })
 })

@@ -4,7 +4,7 @@ import { readdirSync, readlinkSync } from "node:fs"
 import { expect } from "chai"
 import { AcquireTimeoutError } from "../../src/errors"
 import { runManaged } from "../../src/session/managed"
-import { resolveSessionOptions, type SessionOptions } from "../../src/session/options"
+import { resolveSessionOptions } from "../../src/session/options"
 import type { Session } from "../../src/session/session"
 import { SessionMaker } from "../../src/session/session-maker"
 import { describeOnEach } from "../support/databases"
@@ -21,16 +21,10 @@ const writeByHand = "INSERT INTO note (text) VALUES ('by hand')"
 describeOnEach("sessions on a SQLite file", files, (database) => {
   const fixture = useSessions(database)
 
-  /** As a session of a GET request: it does not take the write lock when it begins. */
-  async function openReader(options?: SessionOptions): Promise<Session> {
-    const context = { asWriter: false, label: () => "GET /spec", report: () => undefined }
-    return fixture.maker.openWith(resolveSessionOptions(options), context)
-  }
-
   it("have a private connection each: a reader sees nothing of an open writer, and is not held up", async () => {
     await using writer = await fixture.maker.open()
     await writer.insert(Note, { text: "a" })
-    const readers = await Promise.all(Array.from({ length: 5 }, () => openReader()))
+    const readers = await Promise.all(Array.from({ length: 5 }, () => fixture.openReader()))
     expect(await Promise.all(readers.map((reader) => reader.count(Note)))).to.deep.equal([0, 0, 0, 0, 0])
     await writer.commit()
     // Their snapshot is older than the commit.
@@ -46,7 +40,7 @@ describeOnEach("sessions on a SQLite file", files, (database) => {
   it("begin as a writer in run() and open(), as a reader where readOnly or in a GET request", async () => {
     await fixture.maker.run((session) => session.count(Note))
     await fixture.maker.run((session) => session.count(Note), { readOnly: true })
-    const reader = await openReader()
+    const reader = await fixture.openReader()
     await reader.count(Note)
     await reader.close()
     const begins = fixture.log.statements().filter((statement) => statement.startsWith("BEGIN"))
@@ -63,7 +57,7 @@ describeOnEach("sessions on a SQLite file", files, (database) => {
     })
     await new Promise(setImmediate)
     expect(fixture.maker.stats().waiting).to.equal(1)
-    expect(await (await openReader()).count(Note).finally(() => order.push("reader read"))).to.equal(0)
+    expect(await (await fixture.openReader()).count(Note).finally(() => order.push("reader read"))).to.equal(0)
     await first.commit()
     order.push("first committed")
     await second
@@ -90,7 +84,7 @@ describeOnEach("sessions on a SQLite file", files, (database) => {
     }
     expect(longestMs, "the event loop stood still").to.be.lessThan(150)
     expect(hasWritten).to.equal(false)
-    const reader = await openReader()
+    const reader = await fixture.openReader()
     expect(await reader.count(Note)).to.equal(0)
     await reader.close()
     await other.commit()
@@ -120,7 +114,7 @@ describeOnEach("sessions on a SQLite file", files, (database) => {
   it("that write first take the lock then, also as a reader", async () => {
     await using writer = await fixture.maker.open()
     await writer.insert(Note, { text: "a" })
-    const reader = await openReader()
+    const reader = await fixture.openReader()
     const write = reader.insert(Note, { text: "b" }).then(() => reader.commit())
     while (fixture.maker.stats().waiting === 0) await new Promise(setImmediate)
     await writer.commit()
@@ -132,7 +126,7 @@ describeOnEach("sessions on a SQLite file", files, (database) => {
   it("that wait for the write lock in vain say so, as what it is", async () => {
     await using writer = await fixture.maker.open()
     await writer.insert(Note, { text: "a" })
-    const reader = await openReader({ acquireTimeoutMs: 20 })
+    const reader = await fixture.openReader({ acquireTimeoutMs: 20 })
     await reader.count(Note)
     // Not TypeORM's QueryFailedError around it, which would take over its code.
     await expect(reader.insert(Note, { text: "b" })).to.be.rejectedWith(AcquireTimeoutError, "write lock")
@@ -141,7 +135,7 @@ describeOnEach("sessions on a SQLite file", files, (database) => {
   })
 
   it("that read, and write when their snapshot is stale, fail with SQLITE_BUSY_SNAPSHOT", async () => {
-    const reader = await openReader()
+    const reader = await fixture.openReader()
     await reader.count(Note)
     await fixture.maker.run((session) => session.insert(Note, { text: "a" }))
     await expect(reader.insert(Note, { text: "b" })).to.be.rejected.and.eventually.have.nested.property(
@@ -161,11 +155,11 @@ describeOnEach("sessions on a SQLite file", files, (database) => {
       if (attempts <= 2) await fixture.maker.run((other) => other.insert(Note, { text: `other ${attempts}` }))
       await session.insert(Note, { text: `after ${count}` })
     }
-    await runManaged(() => openReader(), resolveSessionOptions({ retries: 2 }), work)
+    await runManaged(() => fixture.openReader(), resolveSessionOptions({ retries: 2 }), work)
     expect(attempts).to.equal(3)
     expect(await fixture.texts()).to.deep.equal(["other 1", "other 2", "after 2"])
     attempts = -5
-    await expect(runManaged(() => openReader(), resolveSessionOptions(), work)).to.be.rejectedWith("locked")
+    await expect(runManaged(() => fixture.openReader(), resolveSessionOptions(), work)).to.be.rejectedWith("locked")
   })
 
   it("that are readOnly refuse writes, and the next one on the connection does not", async () => {

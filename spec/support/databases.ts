@@ -20,6 +20,23 @@ function remembered(database: TestDatabase): TestDatabase {
 /** Every database that the specs know, absent ones included: see `available` and `skipReason`. */
 export const testDatabases: readonly TestDatabase[] = [sqliteFile, sqliteMemory, postgres, mysql].map(remembered)
 
+/** The same, each new database with what the statements make in it, before anybody else connects to it. */
+export function prepared(database: TestDatabase, ...statements: readonly string[]): TestDatabase {
+  return {
+    ...database,
+    async createDatabase() {
+      const created = await database.createDatabase()
+      const connection = await created.open()
+      try {
+        for (const statement of statements) await connection.query(statement)
+      } finally {
+        await connection.close()
+      }
+      return created
+    },
+  }
+}
+
 /**
  * Defines the same specs once per database, each in a `describe` of its own; an absent database shows as pending.
  * @example describeOnEach("SessionMaker.run()", testDatabases, (database) => { it("commits", async () => {}) })

@@ -90,11 +90,12 @@ export async function startSessionApp(
   const isSqlite = testDatabase.kind === "sqlite"
   const maker = new SessionMaker(wire?.uri ?? database.uri, {
     entities: httpEntities,
+    // When it starts: the catalog is asked once, behind it.
+    synchronize: true,
     ...(isSqlite && { verbose: trace.verbose }),
     ...makerOptions,
   })
   const dataSource = await maker.dataSource()
-  await dataSource.synchronize()
   const log = wire ?? withoutPragmas(trace)
   log.clear()
   Container.set(SessionMaker, maker)

@@ -1,5 +1,9 @@
 import type { DataSource } from "typeorm"
-import { SessionMaker, type SessionMakerOptions } from "../../src/session/session-maker"
+import { runManaged } from "../../src/session/managed"
+import { resolveSessionOptions, type SessionOptions } from "../../src/session/options"
+import type { Session } from "../../src/session/session"
+import type { SessionContext } from "../../src/session/session-context"
+import { reportAsWarning, SessionMaker, type SessionMakerOptions } from "../../src/session/session-maker"
 import type { CreatedDatabase, Row, SecondConnection, TestDatabase } from "./databases"
 import { Counter, httpEntities, Note, Remark } from "./http-entities"
 import { type MysqlLog, startMysqlLog } from "./mysql-log"
@@ -21,6 +25,10 @@ export interface SessionFixture {
   readonly database: CreatedDatabase
   /** Makes another maker on the same tables, which the caller closes; SQLite in memory has a database for each. */
   makeMaker(options?: SessionMakerOptions): SessionMaker
+  /** Opens a session as a GET request would: it is expected to read. The caller ends it. */
+  openReader(options?: SessionOptions): Promise<Session>
+  /** The same as `maker.run()`, with a session of `openReader()`. */
+  runReader<T>(fn: (session: Session) => T | Promise<T>, options?: SessionOptions): Promise<T>
   /** Reads on a connection of its own, not in the log; an in-memory database has only that of the maker. */
   rows(sql: string): Promise<Row[]>
   /** What the table of notes holds, as `rows()` sees it. */
@@ -33,6 +41,12 @@ interface Mutable extends SessionFixture {
   log: StatementLog
   wire: WireLog
   database: CreatedDatabase
+}
+
+const READER: SessionContext = {
+  asWriter: false,
+  label: () => "GET /spec",
+  report: reportAsWarning,
 }
 
 /** What a new SQLite connection is set up with: it belongs to no session. */
@@ -57,6 +71,12 @@ export function useSessions(testDatabase: TestDatabase, options: SessionMakerOpt
         ...options,
         ...more,
       })
+    },
+    async openReader(own: SessionOptions = {}) {
+      return fixture.maker.openWith(resolveSessionOptions(fixture.maker.sessionDefaults, own), READER)
+    },
+    async runReader<T>(fn: (session: Session) => T | Promise<T>, own: SessionOptions = {}) {
+      return runManaged(() => fixture.openReader(own), resolveSessionOptions(fixture.maker.sessionDefaults, own), fn)
     },
     async rows(sql: string) {
       if (second) return second.query(sql)

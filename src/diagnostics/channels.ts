@@ -36,9 +36,11 @@ export interface TransactionEndedEvent extends TransactionEvent {
   readonly wrote: boolean
 }
 
-/** Payload of `transaction.failed`: the commit was refused, or the connection was lost. */
+/** Payload of `transaction.failed`: the commit was refused or not answered, or the connection was lost. */
 export interface TransactionFailedEvent extends TransactionEndedEvent {
   readonly errorName: string
+  /** what became of its work: "unknown" where COMMIT was sent and not answered */
+  readonly outcome: "committed" | "rolled back" | "unknown"
 }
 
 /** Payload of `statement.refused`: a statement came after the end of its session. */

@@ -38,7 +38,12 @@ interface MysqlClient {
   }
   /** the command that is under way, which answers have not all come of */
   readonly _command?: unknown
-  readonly stream: { readonly remoteAddress?: string; readonly remotePort?: number; readonly writable?: boolean; destroy(): void }
+  readonly stream: {
+    readonly remoteAddress?: string
+    readonly remotePort?: number
+    readonly writable?: boolean
+    destroy(): void
+  }
   /** the text as it is sent, with the values in it */
   format(text: string, values: readonly unknown[] | undefined): string
   query(text: string, values: readonly unknown[] | undefined, callback: Callback): void
@@ -357,7 +362,11 @@ export class MysqlEngine implements Engine {
     return statements
   }
 
-  isDeferrableRead({ deferBegin, isolation, timeoutMs }: BeginOptions, text: string, parameters: readonly unknown[] | undefined): boolean {
+  isDeferrableRead(
+    { deferBegin, isolation, timeoutMs }: BeginOptions,
+    text: string,
+    parameters: readonly unknown[] | undefined,
+  ): boolean {
     if (!deferBegin || timeoutMs !== undefined) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
     if (!this.#seesOnlyCommitted) return false

@@ -1,6 +1,6 @@
 import { type QueryResult, TypeORMError } from "typeorm"
 import { AcquireTimeoutError, DatabaseUnavailableError, SessionError } from "../errors"
-import type { AcquireRequest, Connection, CommitAnswer, Outcome, TransactionStatus } from "./connection"
+import type { AcquireRequest, CommitAnswer, Connection, Outcome, TransactionStatus } from "./connection"
 import { type Due, unwatch, watch } from "./deadlines"
 import { codeOf, failureKind } from "./failure-kind"
 import type { Slots } from "./slots"
@@ -22,6 +22,8 @@ export interface PoolAccess<Raw, Pooled extends PooledConnection> {
 const LONG_IDLE_MS = 5_000
 /** A connection that was dead before something was sent on it says so in about one round trip. */
 const AT_ONCE_MS = 50
+/** A server that is alive answers a begin in this time. */
+const LEAST_DOUBT_MS = 500
 /** How much longer than the database the client waits for a statement. */
 const GRACE_MS = 1_000
 
@@ -61,10 +63,13 @@ export abstract class PooledConnection implements Connection, Due {
   /** of what was sent last */
   #sentAt = 0
   #sentOnlyPrefix = false
+  #sentPrefixFirst = false
   #wasDead = false
   #isDeadAtOnce = false
   #isRefused = false
-  #waiting: { readonly what: string; readonly limitMs: number | undefined; readonly fail: (error: Error) => void } | undefined
+  #waiting:
+    | { readonly what: string; readonly limitMs: number | undefined; readonly fail: (error: Error) => void }
+    | undefined
   #isWatched = false
 
   get isAlive(): boolean {
@@ -146,10 +151,13 @@ export abstract class PooledConnection implements Connection, Due {
     this.#isDeadAtOnce = performance.now() - this.#sentAt <= AT_ONCE_MS
   }
 
-  /** The server refused to go on before it answered anything, so that nothing that was sent has run. */
+  /**
+   * The server refused to go on before it answered anything. Where a begin is in front, nothing behind it has run; a statement
+   * without one, a read whose begin is put off, may have been under way, unless the end was noticed at once.
+   */
   protected refused(): void {
     this.lost()
-    this.#isRefused = !this.hasBegun
+    this.#isRefused = !this.hasBegun && this.#sentPrefixFirst
   }
 
   /**
@@ -167,6 +175,7 @@ export abstract class PooledConnection implements Connection, Due {
     this.#sentAt = performance.now()
     this.#wasDead = !this.#isAlive
     this.#sentOnlyPrefix = limit === "answer"
+    this.#sentPrefixFirst = limit !== "statement"
     return new Promise((resolve, reject) => {
       const fail = (error: Error) => {
         if (this.#waiting?.fail !== fail) return
@@ -185,8 +194,12 @@ export abstract class PooledConnection implements Connection, Due {
           return
         }
         const settling = this.settle(error)
-        if (settling) void settling.then(() => fail(error))
-        else fail(error)
+        if (settling === undefined) fail(error)
+        else {
+          // The error came before the rest of the answer, which is then due.
+          this.#expect(what, "answer", fail)
+          void settling.then(() => fail(error))
+        }
       })
     })
   }
@@ -198,13 +211,22 @@ export abstract class PooledConnection implements Connection, Due {
   }
 
   #expect(what: string, limit: Limit, fail: (error: Error) => void): void {
-    const { answerTimeoutMs, statementTimeoutMs } = this.#lease?.request ?? NO_LIMITS
-    const limitMs = limit === "statement" ? statementTimeoutMs && statementTimeoutMs + GRACE_MS : answerTimeoutMs
+    const limitMs = this.#limitMs(limit)
     this.#waiting = { what, limitMs, fail }
     this.#unwatch()
     if (limitMs === undefined) return
     this.#isWatched = true
     watch(this, limitMs)
+  }
+
+  #limitMs(limit: Limit): number | undefined {
+    const request = this.#lease?.request
+    if (request === undefined) return undefined
+    const { answerTimeoutMs, statementTimeoutMs, timeoutMs } = request
+    if (limit === "statement") return statementTimeoutMs && statementTimeoutMs + GRACE_MS
+    // There must be time left for another connection.
+    if (this.isDoubtful && !this.hasBegun) return Math.min(answerTimeoutMs, Math.max(LEAST_DOUBT_MS, timeoutMs / 2))
+    return answerTimeoutMs
   }
 
   #answered(): void {
@@ -262,8 +284,6 @@ export abstract class PooledConnection implements Connection, Due {
   abstract rollback(): Promise<void>
   abstract stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream>
 }
-
-const NO_LIMITS = { answerTimeoutMs: undefined, statementTimeoutMs: undefined }
 
 export type PoolSlots = Slots<PooledConnection>
 

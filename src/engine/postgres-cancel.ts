@@ -43,7 +43,8 @@ export function sendCancelRequest(Connection: WireConnectionConstructor, client:
   if (processID == null || secretKey == null) return Promise.resolve()
   const { remoteAddress, remotePort } = client.connection?.stream ?? {}
   // A certificate is made out to the name, and the address alone says which of its servers it was.
-  const ssl = client.ssl && typeof client.ssl === "object" && isIP(host) === 0 ? { servername: host, ...client.ssl } : client.ssl
+  const ssl =
+    client.ssl && typeof client.ssl === "object" && isIP(host) === 0 ? { servername: host, ...client.ssl } : client.ssl
   const wire = new Connection({ ssl: ssl ?? false, sslNegotiation: client.sslNegotiation })
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => over(new Error(`No answer to the cancel request in ${TIMEOUT_MS} ms.`)), TIMEOUT_MS)

@@ -99,7 +99,10 @@ export function prefixedQuery(base: DriverQueryConstructor): PrefixedQueryConstr
     }
 
     override handleCommandComplete(message: unknown, connection: WireConnection): void {
-      if (this.#remaining === 0) return super.handleCommandComplete(message, connection)
+      if (this.#remaining === 0) {
+        super.handleCommandComplete(message, connection)
+        return
+      }
       this.#remaining--
       this.#listener.prefixAnswered(this.#prefix.length - this.#remaining, this.#row)
     }

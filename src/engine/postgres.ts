@@ -367,7 +367,11 @@ export class PostgresEngine implements Engine {
     return statements
   }
 
-  isDeferrableRead({ deferBegin, isolation, timeoutMs, variables }: BeginOptions, text: string, parameters: readonly unknown[] | undefined): boolean {
+  isDeferrableRead(
+    { deferBegin, isolation, timeoutMs, variables }: BeginOptions,
+    text: string,
+    parameters: readonly unknown[] | undefined,
+  ): boolean {
     if (!deferBegin || timeoutMs !== undefined || variables !== undefined) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
     // Without a begin it has the isolation of the server, and a serializable read may be refused.
@@ -406,7 +410,8 @@ export class PostgresEngine implements Engine {
 
   validate(options: BeginOptions): void {
     assertIsolation(this.dataSource, options.isolation)
-    if (options.resolveCommits && this.dataSource.options.type !== "postgres") refuseResolve(this.dataSource.options.type)
+    if (options.resolveCommits && this.dataSource.options.type !== "postgres")
+      refuseResolve(this.dataSource.options.type)
   }
 
   stats(): PoolStats {

@@ -129,7 +129,7 @@ class SqliteConnection implements Connection {
   }
 
   commitAtOnce(): boolean {
-    if (!this.client.inTransaction) return false
+    if (this.#refusal || !this.client.inTransaction) return false
     try {
       this.#run("COMMIT")
       return true

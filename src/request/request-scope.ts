@@ -1,8 +1,13 @@
 import type { ServiceIdentifier } from "typedi"
-import { currentAttempt, endedAttemptError } from "../session/ambient"
+import { type Attempt, currentAttempt, endedAttemptError } from "../session/ambient"
 import { nextTick } from "../session/next-tick"
 import type { OpenStreams } from "../session/open-streams"
-import { type ResolvedSessionOptions, resolveSessionOptions, type SessionOptions, sameOptions } from "../session/options"
+import {
+  type ResolvedSessionOptions,
+  resolveSessionOptions,
+  type SessionOptions,
+  sameOptions,
+} from "../session/options"
 import { type Session, unitOf } from "../session/session"
 import type { SessionContext } from "../session/session-context"
 import type { SessionMaker } from "../session/session-maker"
@@ -51,6 +56,8 @@ export class RequestScope {
   #committedMakers: readonly string[] = NONE
   #isAbandoned = false
   #hasFailed = false
+  /** of the action that asked for a session first, where tries are kept */
+  #attempt: Attempt | undefined
   #isFinished = false
   #attempts = 0
   #asked = 0
@@ -166,14 +173,19 @@ export class RequestScope {
     for (const { unit } of this.#entries) if (unit) void unit.cancel()
   }
 
-  /** Whether the request, in any of its sessions, wrote or committed. */
+  /** Whether the request wrote or committed: in any of its sessions, or in a `run()` of its action. */
   get #isWork(): boolean {
-    return this.#entries.some(({ unit }) => unit?.hasEverWritten || unit?.hasCommitted)
+    return (
+      this.#attempt?.hasCommitted === true ||
+      this.#entries.some(({ unit }) => unit?.hasEverWritten || unit?.hasCommitted)
+    )
   }
 
   /** @throws {SessionClosedError} in code of an action that has failed, or of an earlier try */
   #assertGoesOn(): void {
-    if (this.#hasFailed || currentAttempt()?.hasEnded) throw endedAttemptError()
+    const attempt = currentAttempt()
+    if (this.#hasFailed || attempt?.hasEnded) throw endedAttemptError()
+    this.#attempt ??= attempt
   }
 
   /**
@@ -215,6 +227,7 @@ export class RequestScope {
     if (this.#attempts >= allowed || this.#isAbandoned || hasCommitted || attempt === undefined) return false
     this.#attempts++
     attempt.hasEnded = true
+    this.#attempt = undefined
     await this.#closeAll()
     this.#entries.length = 0
     return true

@@ -1,11 +1,11 @@
 import { Container, type ServiceIdentifier, type Token } from "typedi"
+import { keepAttempts } from "../session/ambient"
 import {
   assertOnlySessionOptions,
   type ResolvedSessionOptions,
   resolveSessionOptions,
   type SessionOptions,
 } from "../session/options"
-import { keepAttempts } from "../session/ambient"
 import { SessionMaker } from "../session/session-maker"
 import type { SessionOpener } from "../session/session-opener"
 

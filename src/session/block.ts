@@ -30,7 +30,8 @@ export class Block {
 
   /** Whether it, or a block around it, was rolled back: what belongs to it is refused. */
   get isUndone(): boolean {
-    for (let block: Block | undefined = this; block; block = block.parent) if (block.outcome === "rolled back") return true
+    for (let block: Block | undefined = this; block; block = block.parent)
+      if (block.outcome === "rolled back") return true
     return false
   }
 

@@ -161,7 +161,8 @@ export class Blocks {
       this.host.report(error)
     }
     const undone: Block[] = []
-    for (let inner: Block | undefined = this.#queue.top; inner?.isWithin(block); inner = inner.parent) undone.unshift(inner)
+    for (let inner: Block | undefined = this.#queue.top; inner?.isWithin(block); inner = inner.parent)
+      undone.unshift(inner)
     if (!undone.includes(block)) undone.unshift(block)
     for (const one of undone) one.outcome = "rolled back"
     this.#queue.top = block.parent ?? this.#root

@@ -10,6 +10,7 @@ import {
   transactionFailed,
   transactionRolledBack,
 } from "../diagnostics/channels"
+import type { Outcome } from "../engine/connection"
 import type { Tally } from "./tally"
 
 /** What a record tells of a transaction. */
@@ -19,6 +20,7 @@ export interface RecordedTransaction {
   readonly startedAt: number
   readonly connectedAt: number
   readonly wrote: boolean
+  readonly outcome?: Outcome | undefined
 }
 
 let sessions = 0
@@ -64,7 +66,9 @@ export class SessionRecord {
     this.tally.failed++
     if (!transactionFailed.hasSubscribers) return
     const errorName = error instanceof Error ? error.name : typeof error
-    transactionFailed.publish(Object.freeze({ ...this.#ended(transaction), errorName }))
+    transactionFailed.publish(
+      Object.freeze({ ...this.#ended(transaction), errorName, outcome: transaction.outcome ?? "rolled back" }),
+    )
   }
 
   /** A statement came after the end. */

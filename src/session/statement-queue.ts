@@ -143,13 +143,7 @@ export class StatementQueue {
     })
   }
 
-  #enqueue<T>(
-    block: Block,
-    name: StepName,
-    step: () => Promise<T>,
-    isLast: boolean,
-    endsInner: boolean,
-  ): Promise<T> {
+  #enqueue<T>(block: Block, name: StepName, step: () => Promise<T>, isLast: boolean, endsInner: boolean): Promise<T> {
     const reentry = reentries.get()
     if (this.#isRunning && reentry?.queue === this && !reentry.hasEnded) {
       const result = reentry.last.then(step)
@@ -157,7 +151,8 @@ export class StatementQueue {
       return result
     }
     if (this.#isClosed) return Promise.reject(this.#refuser.refuseLate())
-    if (!this.#isRunning && this.#waiting.length === 0 && this.#isTurnOf(block, endsInner)) return this.#start(name, step)
+    if (!this.#isRunning && this.#waiting.length === 0 && this.#isTurnOf(block, endsInner))
+      return this.#start(name, step)
     return new Promise<T>((resolve, reject) => {
       const start = () => {
         this.#start(name, step).then(resolve, reject)

@@ -133,7 +133,8 @@ export class Transaction implements RecordedTransaction {
     blocks: readonly Block[],
     isBuilt: boolean,
   ): Promise<QueryResult> {
-    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text))) throw this.abortedError("This statement")
+    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text)))
+      throw this.abortedError("This statement")
     let connection = this.#connection ?? this.#connectAtOnce() ?? (await this.connect())
     for (;;) {
       const isDeferred = isBuilt && this.#isDeferrable(connection, text, parameters)
@@ -232,8 +233,7 @@ export class Transaction implements RecordedTransaction {
   /**
    * Commits and gives the connection back; `outcome` then says what became of it, also where this throws.
    * @throws {TransactionAbortedError} where a statement had failed; rolled back
-   * @throws {QueryFailedError} where the database refuses the COMMIT; rolled back
-   * @throws {DatabaseUnavailableError} where the connection was lost before COMMIT was sent; rolled back
+   * @throws {QueryFailedError} where the database refuses the COMMIT, or the connection was lost before it was sent; rolled back
    * @throws {CommitOutcomeUnknownError} where COMMIT was sent and not answered; the connection is ended
    */
   async commit(): Promise<void> {
@@ -364,7 +364,8 @@ export class Transaction implements RecordedTransaction {
     let connection = await this.connect()
     for (;;) {
       const begin = withSavepoints(this.#unsentBegin, blocks)
-      const identify = this.options.resolveCommits && !this.#isIdentified && this.mayHaveWritten ? this.#identification() : NO_PREFIX
+      const identify =
+        this.options.resolveCommits && !this.#isIdentified && this.mayHaveWritten ? this.#identification() : NO_PREFIX
       const prefix = [...begin, ...identify]
       const [first] = prefix
       if (first === undefined) return connection

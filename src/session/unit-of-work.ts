@@ -242,6 +242,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
       await finishEnding(await this.#commitLast(), this)
       if (!this.root.hooks.isEmpty) await runHooks(this.root.hooks.take("committed"), this)
     } finally {
+      if (this.#dueHooks) await this.#runDueHooks()
       if (!this.tryComplete()) await this.close()
     }
   }
@@ -285,7 +286,9 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     const transaction = this.transaction
     if (transaction?.isEnding) {
       const timer = setTimeout(() => {
-        transaction.cut(new CommitOutcomeUnknownError("The session was closed from outside while COMMIT was under way."))
+        transaction.cut(
+          new CommitOutcomeUnknownError("The session was closed from outside while COMMIT was under way."),
+        )
       }, COMMIT_GRACE_MS)
       await this.close().finally(() => clearTimeout(timer))
       return
