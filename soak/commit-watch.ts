@@ -52,6 +52,8 @@ export class CommitWatch {
 
   #isVerdict(chunk: Buffer): boolean {
     if (this.kind === "mysql") return chunk[4] !== 0xff || !ENDED_THREAD.includes(chunk.readUInt16LE(5))
-    return !chunk.toString("latin1").includes("FATAL")
+    const text = chunk.toString("latin1")
+    // A backend that is ended says so by an error; one of a server that crashed, by a mere notice.
+    return /(COMMIT|ROLLBACK)\0/.test(text) || (text.startsWith("E") && !/V(FATAL|PANIC)\0/.test(text))
   }
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises"
 import type { Fate, FaultyNetwork } from "../spec/support/faulty-network"
-import { POOL_SIZE } from "./bank"
+import { NO_TRANSFER, POOL_SIZE } from "./bank"
 import type { SoakDatabase } from "./database"
 import { HttpClient } from "./http-client"
 import type { PlannedFault } from "./plan"
@@ -121,7 +121,9 @@ async function exhaust(port: number, lastsMs: number, record: RunRecord): Promis
           path: `/slow?ms=${lastsMs}`,
           abortAfterMs: index % 3 === 0 ? lastsMs / 2 : undefined,
         })
-        if ("failure" in answer) record.complain(`slow: ${answer.failure}`)
+        // Its COMMIT may have met a connection that is abandoned.
+        if ("status" in answer && answer.status === 500) record.unexplained.push(NO_TRANSFER)
+        else if ("failure" in answer) record.complain(`slow: ${answer.failure}`)
         else if ("status" in answer && answer.status !== 200 && answer.status !== 503) {
           record.complain(`slow: answered ${answer.status} ${answer.text.slice(0, 200)}`)
         }

@@ -166,12 +166,12 @@ describe("the audit of a soak run", () => {
       [other, "3-4"],
     ] as const) {
       wire.fromClient(Buffer.from(`INSERT '${id}'`), [`INSERT '${id}'`])
-      wire.toClient(Buffer.from("C"))
+      wire.toClient(Buffer.from("C\0\0\0\x0fINSERT 0 1\0"))
       wire.fromClient(Buffer.from("COMMIT"), ["COMMIT"])
     }
-    one.toClient(Buffer.from("COMMIT"))
+    one.toClient(Buffer.from("C\0\0\0\x0bCOMMIT\0"))
     expect([...watch.unanswered()]).to.deep.equal([["3-4", 1]])
-    other.toClient(Buffer.from("SFATAL terminating connection"))
+    other.toClient(Buffer.from("E\0\0\0 SFATAL\0VFATAL\0C57P01\0"))
     expect([...watch.unanswered()]).to.deep.equal([["3-4", 1]])
   })
 })
