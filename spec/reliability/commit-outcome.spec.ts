@@ -3,7 +3,6 @@ import { describeOnEach } from "../support/databases"
 import type { Fate } from "../support/faulty-network"
 import { Note } from "../support/http-entities"
 import type { Work } from "../support/session-app"
-import { answerWithin, OUTCOME_UNKNOWN } from "./support/coming"
 import { connectionIdSql, killConnection, postgresOnly, servers } from "./support/databases"
 import { eventually } from "./support/eventually"
 import { expectNothingHeld, type NetworkApp, type NetworkAppOptions, startNetworkApp } from "./support/network-app"
@@ -55,7 +54,7 @@ describeOnEach("COMMIT was sent and its answer never comes", servers, (database)
     expect(reply.status).to.equal(500)
     expect(reply.headers).to.not.have.property("retry-after")
     expect(reply.text).to.not.match(/COMMIT|ECONN|127\.0\.0\.1|terminated/i)
-    expect(codesOf(app.errors.errors())).to.include(OUTCOME_UNKNOWN)
+    expect(codesOf(app.errors.errors())).to.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
     expect(called).to.deep.equal(["completed: unknown"])
     expect(tries).to.equal(1)
   }
@@ -65,7 +64,7 @@ describeOnEach("COMMIT was sent and its answer never comes", servers, (database)
     ["nothing more is heard", "lose answer"],
   ] as const satisfies readonly (readonly [string, Fate])[]) {
     it(`is answered 500 without Retry-After, runs no afterRollback and is not tried again, where ${how}`, async () => {
-      await start({ maker: answerWithin(ANSWER_MS), sessions: { retries: 2 } })
+      await start({ maker: { answerTimeoutMs: ANSWER_MS }, sessions: { retries: 2 } })
       app.network.on(COMMIT, fate)
       const { reply, tookMs } = await app.ask("POST", "/json", 3_000)
       await expectUnknown(reply)
@@ -76,7 +75,7 @@ describeOnEach("COMMIT was sent and its answer never comes", servers, (database)
     })
 
     it(`is called unknown as well where the COMMIT never reached the server, and ${how}`, async () => {
-      await start({ maker: answerWithin(ANSWER_MS) })
+      await start({ maker: { answerTimeoutMs: ANSWER_MS } })
       app.network.on(COMMIT, fate === "cut answer" ? "cut before" : "lose statement")
       const { reply } = await app.ask("POST", "/json", 3_000)
       await expectUnknown(reply)
@@ -84,7 +83,7 @@ describeOnEach("COMMIT was sent and its answer never comes", servers, (database)
     })
 
     it(`rejects commit() by hand, where ${how}`, async () => {
-      await start({ maker: answerWithin(ANSWER_MS) })
+      await start({ maker: { answerTimeoutMs: ANSWER_MS } })
       app.network.on(COMMIT, fate)
       const run = app.maker.run(async (db) => {
         recordOutcome(db, called)
@@ -94,19 +93,19 @@ describeOnEach("COMMIT was sent and its answer never comes", servers, (database)
       const { value } = await within(3_000, "commit()", Promise.allSettled([run]))
       expect(value[0]).to.have.property("status", "rejected")
       expect(codesOf(value.map((one) => (one.status === "rejected" ? one.reason : undefined)))).to.include(
-        OUTCOME_UNKNOWN,
+        "ERR_SESSION_COMMIT_OUTCOME_UNKNOWN",
       )
       expect(called).to.deep.equal(["completed: unknown"])
       expect(await kept(app)).to.deep.equal(["kept"])
     })
 
     it(`rejects maker.run(), where ${how}`, async () => {
-      await start({ maker: answerWithin(ANSWER_MS) })
+      await start({ maker: { answerTimeoutMs: ANSWER_MS } })
       app.network.on(COMMIT, fate)
       const run = app.maker.run((db) => work(db, {} as never))
       const { value } = await within(3_000, "run()", Promise.allSettled([run]))
       expect(codesOf(value.map((one) => (one.status === "rejected" ? one.reason : undefined)))).to.include(
-        OUTCOME_UNKNOWN,
+        "ERR_SESSION_COMMIT_OUTCOME_UNKNOWN",
       )
       expect(called).to.deep.equal(["completed: unknown"])
     })
@@ -117,7 +116,7 @@ describeOnEach("COMMIT was sent and its answer never comes", servers, (database)
     app.network.on(COMMIT, "cut answer")
     expect((await app.ask("POST", "/json", 3_000)).reply.status).to.equal(200)
     const { value } = await within(2_000, "the error", app.errors.next())
-    expect(codesOf([value.error])).to.include(OUTCOME_UNKNOWN)
+    expect(codesOf([value.error])).to.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
     await eventually("its functions have run", () => called.length > 0)
     expect(called).to.deep.equal(["completed: unknown"])
   })
@@ -152,7 +151,7 @@ describeOnEach("the driver's own time out (query_timeout) runs out during COMMIT
       const { reply } = await app.ask("POST", "/json", 3_000)
       expect(reply.status).to.equal(500)
       expect(reply.headers).to.not.have.property("retry-after")
-      expect(codesOf(app.errors.errors())).to.include(OUTCOME_UNKNOWN)
+      expect(codesOf(app.errors.errors())).to.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
       expect(called).to.deep.equal(["completed: unknown"])
       expect(await kept(app)).to.deep.equal(["kept"])
       await expectNextServed(app)
@@ -200,7 +199,7 @@ describeOnEach("the connection is dead before COMMIT is sent", servers, (databas
     expect(reply.headers).to.have.property("retry-after")
     expect(called).to.deep.equal(["rolled back", "completed: rolled back"])
     expect(app.network.verbs()).to.not.include("COMMIT")
-    expect(codesOf(app.errors.errors())).to.not.include(OUTCOME_UNKNOWN)
+    expect(codesOf(app.errors.errors())).to.not.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
     expect(await kept(app)).to.deep.equal([])
     await expectNextServed(app)
   })

@@ -51,7 +51,7 @@ describeOnEach("a client leaves a request that wrote", servers, (database) => {
       server.work = async (db) => {
         await db.insert(Note, { text: "before the stream" })
         const rows = await db.queryRunner?.stream(
-          "SELECT repeat('x', 10000) AS filler FROM note a, note b, note c, note d, note e",
+          "SELECT repeat('x', 1000) AS filler FROM note a, note b, note c, note d, note e",
         )
         return Readable.from(fillers(rows as AsyncIterable<{ filler: string }>))
       }

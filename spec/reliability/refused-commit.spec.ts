@@ -2,7 +2,6 @@ import { expect } from "chai"
 import { describeOnEach, testDatabases } from "../support/databases"
 import { Note, Remark } from "../support/http-entities"
 import { type SessionApp, startSessionApp, type Work } from "../support/session-app"
-import { OUTCOME_UNKNOWN } from "./support/coming"
 import { codesOf, recordOutcome } from "./support/outcomes"
 
 const sqlite = testDatabases.filter(({ kind }) => kind === "sqlite")
@@ -51,7 +50,7 @@ describeOnEach("SQLite refuses a COMMIT", sqlite, (database) => {
       const codes = codesOf(server.errors.errors())
       if (status === 500) expect(codes).to.include(cause)
       expect(codes).to.not.include("SQLITE_ERROR")
-      expect(codes).to.not.include(OUTCOME_UNKNOWN)
+      expect(codes).to.not.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
       expect(called).to.deep.equal(["rolled back", "completed: rolled back"])
       expect(await server.rows("SELECT * FROM note")).to.deep.equal([])
     })

@@ -2,7 +2,6 @@ import { expect } from "chai"
 import { describeOnEach } from "../support/databases"
 import { Note } from "../support/http-entities"
 import { startSessionApp, type Work } from "../support/session-app"
-import { answerWithin, OUTCOME_UNKNOWN, resolvingCommits } from "./support/coming"
 import { directly, postgresOnly } from "./support/databases"
 import { eventually } from "./support/eventually"
 import { expectNothingHeld, type NetworkApp, startNetworkApp } from "./support/network-app"
@@ -52,7 +51,7 @@ describeOnEach("resolveCommits: true, and the answer to COMMIT is lost", postgre
   const start = async (work: Work, retries = 0, poolSize = 2) => {
     app = await startNetworkApp(database, {
       work,
-      maker: { poolSize, acquireTimeoutMs: 1_500, ...resolvingCommits, ...answerWithin(ANSWER_MS) },
+      maker: { poolSize, acquireTimeoutMs: 1_500, resolveCommits: true, answerTimeoutMs: ANSWER_MS },
       sessions: { retries },
     })
   }
@@ -72,7 +71,7 @@ describeOnEach("resolveCommits: true, and the answer to COMMIT is lost", postgre
     expect(await kept()).to.deep.equal(["kept"])
     expect(called).to.deep.equal(["committed", "completed: committed"])
     expect(tries).to.equal(1)
-    expect(codesOf(app.errors.errors())).to.not.include(OUTCOME_UNKNOWN)
+    expect(codesOf(app.errors.errors())).to.not.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
     await expectNothingHeld(app)
     expect(app.maker.stats()).to.include({ committed: 1, failed: 0 })
   }
@@ -83,7 +82,7 @@ describeOnEach("resolveCommits: true, and the answer to COMMIT is lost", postgre
     expect(reply.headers).to.have.property("retry-after")
     expect(await kept()).to.deep.equal([])
     expect(called).to.deep.equal(["rolled back", "completed: rolled back"])
-    expect(codesOf(app.errors.errors())).to.not.include(OUTCOME_UNKNOWN)
+    expect(codesOf(app.errors.errors())).to.not.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
     await expectNothingHeld(app)
   }
 
@@ -142,7 +141,7 @@ describeOnEach("resolveCommits: true, and the answer to COMMIT is lost", postgre
     const { reply } = await app.ask("POST", "/json", 4_500)
     expect(reply.status).to.equal(500)
     expect(reply.headers).to.not.have.property("retry-after")
-    expect(codesOf(app.errors.errors())).to.include(OUTCOME_UNKNOWN)
+    expect(codesOf(app.errors.errors())).to.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
     expect(called).to.deep.equal(["completed: unknown"])
     expect(tries).to.equal(1)
     expect(await kept()).to.deep.equal(["kept"])
@@ -171,7 +170,7 @@ describeOnEach("resolveCommits: true, and the answer to COMMIT is lost", postgre
 describeOnEach("resolveCommits: true, and nothing is lost", postgresOnly, (database) => {
   it("costs no round trip: the transaction's id comes with the first write", async () => {
     const server = await startSessionApp(database, {
-      maker: { poolSize: 1, ...resolvingCommits },
+      maker: { poolSize: 1, resolveCommits: true },
       work: async (db) => {
         await db.insert(Note, { text: `${Math.random()}` })
         return { ok: true }
@@ -193,7 +192,7 @@ describeOnEach("resolveCommits: true, and nothing is lost", postgresOnly, (datab
 
   it("asks for no id in a session that only reads", async () => {
     const server = await startSessionApp(database, {
-      maker: { poolSize: 1, ...resolvingCommits },
+      maker: { poolSize: 1, resolveCommits: true },
       work: async (db) => ({ count: await db.count(Note) }),
     })
     try {

@@ -4,7 +4,6 @@ import { HttpError } from "routing-controllers"
 import { describeOnEach } from "../support/databases"
 import { Note } from "../support/http-entities"
 import type { SessionAppOptions, Work } from "../support/session-app"
-import { answerWithin } from "./support/coming"
 import { servers } from "./support/databases"
 import { expectNothingHeld, type NetworkApp, startNetworkApp } from "./support/network-app"
 import { within } from "./support/within"
@@ -26,7 +25,7 @@ describeOnEach("no packet passes any more, and nothing is closed", servers, (dat
     app = await startNetworkApp(database, {
       work: insert,
       ...options,
-      maker: { poolSize: 2, acquireTimeoutMs: 1_500, ...answerWithin(ANSWER_MS), ...options.maker },
+      maker: { poolSize: 2, acquireTimeoutMs: 1_500, answerTimeoutMs: ANSWER_MS, ...options.maker },
     })
   }
   const texts = async () => (await app.rows("SELECT text FROM note ORDER BY id")).map(({ text }) => text)
@@ -195,7 +194,7 @@ describeOnEach(
 
     it("serves every request, or refuses it with 503 within answerTimeoutMs, and stores nothing twice", async () => {
       app = await startNetworkApp(database, {
-        maker: { poolSize: 3, acquireTimeoutMs: 2_000, ...answerWithin(ANSWER_MS) },
+        maker: { poolSize: 3, acquireTimeoutMs: 2_000, answerTimeoutMs: ANSWER_MS },
         work: storeAnew,
       })
       await Promise.all([0, 1, 2].map((index) => app.ask("POST", `/json?text=warm${index}`, 2_000)))
@@ -220,7 +219,7 @@ describeOnEach(
 
     it("opens another connection where a connect was never answered", async () => {
       app = await startNetworkApp(database, {
-        maker: { poolSize: 1, acquireTimeoutMs: 600, ...answerWithin(ANSWER_MS) },
+        maker: { poolSize: 1, acquireTimeoutMs: 600, answerTimeoutMs: ANSWER_MS },
         work: storeAnew,
       })
       app.network.cut()

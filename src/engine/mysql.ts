@@ -1,4 +1,4 @@
-import { type DataSource, type DataSourceOptions, QueryResult, TypeORMError } from "typeorm"
+import { type DataSource, type DataSourceOptions, QueryResult } from "typeorm"
 import type {
   AcquireRequest,
   BeginOptions,
@@ -12,7 +12,14 @@ import { describeTarget } from "./describe-target"
 import { codeOf, failureKind } from "./failure-kind"
 import { assertIsolation } from "./isolation"
 import { PlainReads } from "./plain-reads"
-import { acquireFromPool, lostBeforeCommit, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
+import {
+  acquireFromPool,
+  CancelNotSentError,
+  lostBeforeCommit,
+  type PoolAccess,
+  PooledConnection,
+  type PoolSlots,
+} from "./pool"
 import { isRollbackTo } from "./rollback-to"
 import { Slots } from "./slots"
 import { assertVariables, refuseResolve } from "./variables"
@@ -187,16 +194,14 @@ class MysqlConnection extends PooledConnection implements Connection {
     query.once("error", ended)
     const stream = query.stream()
     stream.once("close", () => {
-      if (!hasEnded) void this.cancel()
+      if (!hasEnded) void this.stop(false)
     })
     return stream
   }
 
   protected override async requestCancel(): Promise<void> {
     if (this.isSettled || !this.isAlive || this.client.threadId === null) return
-    const isStopped = await this.engine.cancel(this.client, this.client.threadId, this.client.format(...this.#sent))
-    if (isStopped || this.isSettled || !this.isAlive) return
-    throw new TypeORMError("The address of the connection leads to a server that does not run its statement.")
+    await this.engine.cancel(this.client, this.client.threadId, this.client.format(...this.#sent))
   }
 
   protected override canPassOn(): boolean {
@@ -363,11 +368,13 @@ export class MysqlEngine implements Engine {
   }
 
   isDeferrableRead(
-    { deferBegin, isolation, timeoutMs }: BeginOptions,
+    { deferBegin, isolation, readOnly, timeoutMs }: BeginOptions,
     text: string,
     parameters: readonly unknown[] | undefined,
   ): boolean {
     if (!deferBegin || timeoutMs !== undefined) return false
+    // What was learnt is the primary's.
+    if (readOnly && this.#replicas) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
     if (!this.#seesOnlyCommitted) return false
     return this.plainReads.has(text, parameters)
@@ -423,10 +430,11 @@ export class MysqlEngine implements Engine {
    * Over a connection of its own, to the address of that very connection, as the pool's may all be busy. A balancer may stand
    * there and lead to another server, so that it is first asked whether it runs the statement on a connection of that number.
    * @param text of the statement
-   * @returns whether it was there and was stopped
-   * @throws where the server cannot be reached in 2 s
+   * Where the connection is idle, the statement has ended meanwhile.
+   * @throws {CancelNotSentError} where the server cannot be reached in 2 s, or is another one
+   * @throws what else goes wrong: whether it is stopped is then not known
    */
-  async cancel({ config, stream }: MysqlClient, threadId: number, text: string): Promise<boolean> {
+  async cancel({ config, stream }: MysqlClient, threadId: number, text: string): Promise<void> {
     const { host, port, socketPath, user: username, password, database, ssl } = config
     // A certificate is made out to the name.
     const address = ssl ? { host, port } : { host: stream.remoteAddress ?? host, port: stream.remotePort ?? port }
@@ -441,13 +449,17 @@ export class MysqlEngine implements Engine {
       })
     const timer = setTimeout(() => canceller.stream.destroy(), CANCEL_TIMEOUT_MS)
     try {
-      const [row] = (await ask(`${RUNNING}${threadId}`)) as { text: string | null }[]
-      if (row?.text?.trim() !== text.trim()) return false
+      const rows = await ask(`${RUNNING}${threadId}`).catch((error: unknown) => {
+        throw new CancelNotSentError(`The server could not be asked: ${String(error)}`)
+      })
+      const [row] = rows as { text: string | null }[]
+      if (row?.text === null) return
+      if (row?.text.trim() !== text.trim()) {
+        throw new CancelNotSentError("The address of the connection leads to a server that does not run its statement.")
+      }
       await ask(`KILL QUERY ${threadId}`)
-      return true
     } catch (error) {
-      if (codeOf(error) === "ER_NO_SUCH_THREAD") return false
-      throw error
+      if (codeOf(error) !== "ER_NO_SUCH_THREAD") throw error
     } finally {
       clearTimeout(timer)
       canceller.destroy()

@@ -68,7 +68,12 @@ export abstract class PooledConnection implements Connection, Due {
   #isDeadAtOnce = false
   #isRefused = false
   #waiting:
-    | { readonly what: string; readonly limitMs: number | undefined; readonly fail: (error: Error) => void }
+    | {
+        readonly what: string
+        readonly limit: Limit
+        readonly limitMs: number | undefined
+        readonly fail: (error: Error) => void
+      }
     | undefined
   #isWatched = false
 
@@ -98,10 +103,16 @@ export abstract class PooledConnection implements Connection, Due {
     return end
   }
 
-  async cancel(): Promise<void> {
+  cancel(): Promise<void> {
+    return this.stop(true)
+  }
+
+  /** @param mustStop whether the statement is waited for; else one that could not be asked to stop may as well go on to its end */
+  protected async stop(mustStop: boolean): Promise<void> {
     this.#wasCancelled = true
     this.#cancelling ??= this.requestCancel()
       .catch((error: unknown) => {
+        if (!mustStop && error instanceof CancelNotSentError) return
         // Whether it still arrives is not known, nor whether the statement ever ends.
         this.end(new DatabaseUnavailableError("The running statement could not be cancelled.", { cause: error }))
       })
@@ -212,7 +223,7 @@ export abstract class PooledConnection implements Connection, Due {
 
   #expect(what: string, limit: Limit, fail: (error: Error) => void): void {
     const limitMs = this.#limitMs(limit)
-    this.#waiting = { what, limitMs, fail }
+    this.#waiting = { what, limit, limitMs, fail }
     this.#unwatch()
     if (limitMs === undefined) return
     this.#isWatched = true
@@ -243,14 +254,21 @@ export abstract class PooledConnection implements Connection, Due {
   overdue(): void {
     this.#isWatched = false
     const { what = "a statement", limitMs = 0 } = this.#waiting ?? {}
-    // The statement may go on where only the way back is cut; nobody is lent this connection any more.
-    if (this.#isAlive) this.requestCancel().catch(() => undefined)
+    this.stopStatement()
     this.end(
       new DatabaseUnavailableError(
         `The database did not answer ${what} within ${limitMs} ms, and the connection was ended. Check the network and the ` +
           "server's load, or raise answerTimeoutMs or timeoutMs.",
       ),
     )
+  }
+
+  /**
+   * For a connection that is about to be ended: a statement may go on where only the way back is cut. Nobody is lent the connection
+   * any more, so that nobody waits for this. A COMMIT that hangs is left alone: stopping its wait for a standby would store it.
+   */
+  protected stopStatement(): void {
+    if (this.#isAlive && this.#waiting?.limit === "statement") this.requestCancel().catch(() => undefined)
   }
 
   /** Sees to what is left of a failed call. @returns what to wait for before the error is handed on */
@@ -284,6 +302,9 @@ export abstract class PooledConnection implements Connection, Due {
   abstract rollback(): Promise<void>
   abstract stream(text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream>
 }
+
+/** Thrown where it is sure that nothing was stopped, nor will be. */
+export class CancelNotSentError extends TypeORMError {}
 
 export type PoolSlots = Slots<PooledConnection>
 

@@ -205,7 +205,7 @@ class PostgresConnection extends PooledConnection implements Connection {
       if (isFatal(error)) this.refused()
     } else if (isFatal(error)) this.lost()
     else if (error.message === READ_TIMEOUT) {
-      this.requestCancel().catch(() => undefined)
+      this.stopStatement()
       this.end(error)
     }
     if (!this.isAlive || this.isSettled) return undefined
@@ -368,11 +368,13 @@ export class PostgresEngine implements Engine {
   }
 
   isDeferrableRead(
-    { deferBegin, isolation, timeoutMs, variables }: BeginOptions,
+    { deferBegin, isolation, readOnly, timeoutMs, variables }: BeginOptions,
     text: string,
     parameters: readonly unknown[] | undefined,
   ): boolean {
     if (!deferBegin || timeoutMs !== undefined || variables !== undefined) return false
+    // What was learnt is the primary's.
+    if (readOnly && this.#replicas) return false
     if (isolation === undefined ? !this.#isReadCommitted : isolation !== "READ COMMITTED") return false
     // Without a begin it has the isolation of the server, and a serializable read may be refused.
     if (this.isSerializable) return false

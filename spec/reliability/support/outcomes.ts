@@ -1,12 +1,11 @@
 import type { Session } from "../../../src/decorators/session"
-import { afterCompletion } from "./coming"
 
 /** Registers a function of each kind. @returns what was called, in order: `["committed", "completed: committed"]` */
 export function recordOutcome(db: Session, called: string[] = [], name = ""): string[] {
   const prefix = name === "" ? "" : `${name} `
   db.afterCommit(() => void called.push(`${prefix}committed`))
   db.afterRollback(() => void called.push(`${prefix}rolled back`))
-  afterCompletion(db, (outcome) => void called.push(`${prefix}completed: ${outcome}`))
+  db.afterCompletion((outcome) => void called.push(`${prefix}completed: ${outcome}`))
   return called
 }
 
