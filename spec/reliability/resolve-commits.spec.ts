@@ -228,7 +228,7 @@ describe("resolveCommits: true, and the server crashes before the COMMIT comes (
   it("leaves the outcome unknown, whatever became of the transaction that was given its id then", async () => {
     app = await startNetworkApp(cluster.database, {
       work: (db) => db.insert(Note, { text: "lost" }),
-      maker: { poolSize: 2, acquireTimeoutMs: 1_500, ...resolvingCommits, ...answerWithin(10_000) },
+      maker: { poolSize: 2, acquireTimeoutMs: 1_500, resolveCommits: true, answerTimeoutMs: 10_000 },
     })
     app.network.on(COMMIT, "lose statement")
     const asking = app.ask("POST", "/json", 10_000)
@@ -238,7 +238,7 @@ describe("resolveCommits: true, and the server crashes before the COMMIT comes (
     for (let n = 0; n < 50; n++) await directly(app, "SELECT txid_current()")
     app.network.cut()
     expect((await asking).reply.status).to.equal(500)
-    expect(codesOf(app.errors.errors())).to.include(OUTCOME_UNKNOWN)
+    expect(codesOf(app.errors.errors())).to.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
     expect(await directly(app, "SELECT text FROM note")).to.deep.equal([])
   })
 })
