@@ -26,6 +26,7 @@ function variant(
 export const VARIANTS = {
   session: variant("this library", "session"),
   ambient: variant("this library, ambient: true", "session", { args: ["--ambient"] }),
+  resolving: variant("this library, resolveCommits: true", "session", { args: ["--resolve-commits"] }),
   byHand: variant("by-hand transaction", "by-hand"),
   plainManager: variant("plain manager, no transaction", "plain-manager"),
   barePg: variant("bare pg, by-hand transaction", "bare-pg"),

@@ -14,7 +14,7 @@ export interface Books {
   readonly lost: string[]
   /** in the ledger twice, acknowledged twice, or moved money more or less often than the ledger says */
   readonly doubled: string[]
-  /** answered 4xx, or failed by plan, and in the ledger; or a row that nobody asked for */
+  /** answered 4xx or 503, or failed by plan, and in the ledger; or a row that nobody asked for */
   readonly kept: string[]
 }
 
@@ -125,6 +125,32 @@ export async function auditResources(
     leaked.push(`${state.hooks} afterCommit functions ran, for ${acknowledged} to ${ledgerRows} transfers`)
   }
   return leaked
+}
+
+/**
+ * @param unanswered how many COMMITs of each transfer were never answered, as the wire tells
+ * @returns each 500 that no error of the application explains, and each "unknown" that is none, in words
+ */
+export function auditUnknowns(state: BankState, record: RunRecord, unanswered: ReadonlyMap<string, number>): string[] {
+  const reported = countEach(state.unknowns)
+  const wrong: string[] = []
+  for (const [id, times] of countEach(record.unexplained)) {
+    const told = reported.get(id) ?? 0
+    if (times > told) wrong.push(`${id}: answered 500 ${times} times, of which ${told} with an unknown outcome`)
+  }
+  for (const [id, times] of reported) {
+    const lost = unanswered.get(id) ?? 0
+    if (times > lost) wrong.push(`${id}: called unknown ${times} times; ${lost} of its COMMITs had no answer`)
+  }
+  const known = state.completed.committed ?? 0
+  if (known !== state.hooks) wrong.push(`${known} completions as committed, and ${state.hooks} afterCommit functions`)
+  return wrong
+}
+
+function countEach(ids: readonly string[]): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const id of ids) counts.set(id, (counts.get(id) ?? 0) + 1)
+  return counts
 }
 
 /** As many sessions as the pool has places must be able to hold a connection at once. */

@@ -7,6 +7,8 @@ export const TOTAL = ACCOUNTS * OPENING_BALANCE
 export const POOL_SIZE = 8
 export const ACQUIRE_TIMEOUT_MS = 1_500
 export const STATEMENT_TIMEOUT_MS = 1_000
+/** Short, so that silence is found while it lasts. */
+export const ANSWER_TIMEOUT_MS = 1_500
 
 /** What the handler of a transfer does besides, as the request asks for. */
 export type Deed =
@@ -54,6 +56,10 @@ export interface BankState {
   readonly hooks: number
   /** `afterCommit` functions that ran although their savepoint was rolled back */
   readonly wrongHooks: number
+  /** `afterCompletion` functions of transfers that have run, by outcome */
+  readonly completed: Readonly<Record<string, number>>
+  /** ids of transfers whose request failed with `CommitOutcomeUnknownError`, once for each time */
+  readonly unknowns: readonly string[]
   /** how often an action was run again after a deadlock or a serialization failure */
   readonly repeated: number
   /** what the application was told of, by name and code */
@@ -61,6 +67,9 @@ export interface BankState {
   /** what the errors were that it was told of and that nothing planned explains */
   readonly unforeseen: readonly string[]
 }
+
+/** Stands for the id where a request moves no money. */
+export const NO_TRANSFER = "no transfer"
 
 /** Ids of rows that must never be found. */
 export const DECOY = "decoy-"

@@ -6,7 +6,7 @@ import { Session, SessionMaker } from "routing-controllers-typeorm"
 import { Container } from "typedi"
 import { type BankState, type Deed, POOL_SIZE, type TransferOrder } from "./bank"
 import { Account } from "./entities"
-import { reported, unforeseen } from "./reported"
+import { reported, unforeseen, unknowns } from "./reported"
 import { counts, transfer } from "./transfer"
 
 const DEEDS = ["none", "parallel", "savepoint", "throw", "refuse", "status", "swallow", "forget", "deferred"]
@@ -91,6 +91,7 @@ export class StateController {
       failed,
       ...counts,
       reported,
+      unknowns,
       unforeseen,
     }
   }

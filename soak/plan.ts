@@ -39,6 +39,16 @@ export type FaultKind =
   | "exhaust the pool"
   | "restart the server"
   | "crash the server"
+  /** no packet passes for a while, on connections of then and on new ones */
+  | "silence"
+  /** no packet ever passes again on the connections of then */
+  | "abandon connections"
+  /** COMMIT reaches the server, and the connection is reset in the place of its answer */
+  | "cut answers to COMMIT"
+  /** COMMIT reaches the server, and nothing more is heard of the connection */
+  | "lose answers to COMMIT"
+  /** COMMIT never reaches the server, and the connection is reset */
+  | "cut before COMMIT"
 
 export interface PlannedFault {
   /** ms since the begin of the run */
@@ -79,6 +89,17 @@ const SERIALIZABLE = 0.1
 /** The others lock the paying account first, so that some of them meet in a deadlock. */
 const LOCKS_IN_ORDER = 0.7
 
+const NETWORK: Readonly<Partial<Record<FaultKind, number>>> = {
+  silence: 2,
+  "abandon connections": 2,
+  "cut answers to COMMIT": 4,
+  "lose answers to COMMIT": 2,
+  "cut before COMMIT": 2,
+}
+
+/** ms; longer than the application's patience at times, and shorter at others */
+const SILENCE_MS = [1000, 4000] as const
+
 const FAULTS: Readonly<Record<BankDatabase, Readonly<Partial<Record<FaultKind, number>>>>> = {
   sqlite: { "lock accounts": 5, "exhaust the pool": 3 },
   postgres: {
@@ -89,6 +110,7 @@ const FAULTS: Readonly<Record<BankDatabase, Readonly<Partial<Record<FaultKind, n
     "exhaust the pool": 3,
     "restart the server": 1,
     "crash the server": 1,
+    ...NETWORK,
   },
   mysql: {
     "kill a backend": 8,
@@ -96,6 +118,7 @@ const FAULTS: Readonly<Record<BankDatabase, Readonly<Partial<Record<FaultKind, n
     "cancel a statement": 4,
     "lock accounts": 2,
     "exhaust the pool": 3,
+    ...NETWORK,
   },
 }
 
@@ -143,7 +166,9 @@ export function planFaults(database: BankDatabase, seed: number, seconds: number
     const kind =
       once.length > 0 && random.chance(0.7) ? once.splice(random.integer(0, once.length - 1), 1)[0] : undefined
     const picked = kind ?? random.pick<FaultKind>(weights)
-    faults.push({ atMs, kind: picked, choice: random.next(), lastsMs: random.integer(200, 1500) })
+    const range: readonly [number, number] =
+      picked === "silence" || picked === "abandon connections" ? SILENCE_MS : [200, 1500]
+    faults.push({ atMs, kind: picked, choice: random.next(), lastsMs: random.integer(...range) })
   }
   return faults
 }

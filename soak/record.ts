@@ -9,7 +9,10 @@ export interface TransferRecord {
   readonly answers: AnswerKind[]
 }
 
-/** `exists`: refused, because a transfer with this id is there */
+/**
+ * `exists`: refused, because a transfer with this id is there; `unknown`: the client went away, or was answered with a 500 that
+ * the handler did not ask for. A 503 says that nothing was done.
+ */
 export type AnswerKind = "acknowledged" | "refused" | "exists" | "unknown"
 
 /** Always allowed: the database may be overloaded, locked or away. */
@@ -48,6 +51,8 @@ export class RunRecord {
   unexpectedCount = 0
   reads = 0
   wrongReads = 0
+  /** ids of transfers that were answered with a 500 which only a COMMIT without an answer excuses; one for each answer */
+  readonly unexplained: string[] = []
 
   countFault(kind: string, times = 1): void {
     this.faults[kind] = (this.faults[kind] ?? 0) + times
@@ -79,6 +84,10 @@ export class RunRecord {
     const { status, text, hasRetryAfter } = answer
     if (status === BUSY && !hasRetryAfter) this.complain(`${what}: 503 without Retry-After`)
     if (status >= 400 && TELLS.test(text)) this.complain(`${what}: ${status} tells of the database: ${text}`)
+    if (status === 500 && order !== undefined && !EXPECTED[kind].includes(500)) {
+      this.unexplained.push(order.id)
+      return
+    }
     const isExpected = status === BUSY || EXPECTED[kind].includes(status) || (isAskedAgain && status === 409)
     if (!isExpected) this.complain(`${what}: answered ${status} ${text.slice(0, 200)}`)
   }
@@ -94,7 +103,9 @@ export class RunRecord {
 }
 
 function answerKind(kind: RequestKind, answer: Answer): AnswerKind {
-  if (!("status" in answer) || answer.status >= 500) return "unknown"
+  if (!("status" in answer)) return "unknown"
+  if (answer.status >= 500)
+    return answer.status === BUSY || EXPECTED[kind].includes(answer.status) ? "refused" : "unknown"
   if (answer.status < 400) return "acknowledged"
   return answer.status === 409 && kind !== "deferred" ? "exists" : "refused"
 }

@@ -5,16 +5,16 @@ export interface Verdict {
   readonly lost: number
   readonly doubled: number
   readonly leaked: number
-  /** 4xx that is in the ledger, wrong sums, answers that nobody should get */
+  /** 4xx or 503 that is in the ledger, wrong sums, answers that nobody should get, unknown outcomes that are none */
   readonly wrong: number
 }
 
-export function verdictOf({ books, leaked, record }: BankResult): Verdict {
+export function verdictOf({ books, leaked, record, wrongUnknowns }: BankResult): Verdict {
   return {
     lost: books.lost.length,
     doubled: books.doubled.length,
     leaked: leaked.length,
-    wrong: books.kept.length + record.unexpectedCount,
+    wrong: books.kept.length + record.unexpectedCount + wrongUnknowns.length,
   }
 }
 
@@ -33,8 +33,10 @@ export function printResult(database: SoakDatabase, options: BankRunOptions, res
   const injected = Object.values(record.faults).reduce((sum, times) => sum + times, 0)
   const rows: [string, string | number][] = [
     ["transfers acknowledged (2xx)", books.acknowledged],
-    ["transfers refused (4xx)", books.refused],
-    ["outcome unknown (5xx, client gone)", `${books.unknown}, of which ${books.unknownKept} are in the ledger`],
+    ["transfers refused (4xx, 503, failed by plan)", books.refused],
+    ["outcome unknown (500, client gone)", `${books.unknown}, of which ${books.unknownKept} are in the ledger`],
+    ["answers 500 because COMMIT was not answered", record.unexplained.length],
+    ["COMMITs without an answer, those of reads included", result.unanswered],
     ["reads of the total", `${record.reads}, of which ${record.wrongReads} wrong`],
     ["answers by status", listOf(record.statuses)],
     ["faults injected", injected],
@@ -50,8 +52,8 @@ export function printResult(database: SoakDatabase, options: BankRunOptions, res
     ["**leaked**", verdict.leaked],
     ["wrong answers", verdict.wrong],
   ]
-  const { seed, seconds, clients } = options
-  console.log(`\n### ${database.title}, seed ${seed}\n`)
+  const { seed, seconds, clients, resolveCommits } = options
+  console.log(`\n### ${database.title}${resolveCommits ? ", resolveCommits" : ""}, seed ${seed}\n`)
   console.log(`${seconds} s, ${clients} clients, plan ${digest}\n`)
   console.log("| what | figure |\n| --- | --- |")
   for (const [what, figure] of rows) console.log(`| ${what} | ${figure} |`)
@@ -61,6 +63,7 @@ export function printResult(database: SoakDatabase, options: BankRunOptions, res
   printList("Leaked", leaked)
   printList("In the ledger, and should not be", books.kept)
   printList("Wrong answers", record.unexpected)
+  printList("Wrong unknowns", result.wrongUnknowns)
   if (verdict.wrong > 0) printList("Errors that the application was told of", state.unforeseen)
 }
 

@@ -1,7 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises"
-import { auditBooks, auditPool, auditResources, type Books } from "./audit"
+import { type FaultyNetwork, startFaultyNetwork } from "../spec/support/faulty-network"
+import { auditBooks, auditPool, auditResources, auditUnknowns, type Books } from "./audit"
 import type { BankState } from "./bank"
 import { runClient } from "./client"
+import { CommitWatch } from "./commit-watch"
 import type { SoakDatabase } from "./database"
 import { HttpClient } from "./http-client"
 import { runNemesis } from "./nemesis"
@@ -18,6 +20,8 @@ export interface BankRunOptions {
   readonly seed: number
   readonly seconds: number
   readonly clients: number
+  /** whether the application's maker is to ask what became of a COMMIT: PostgreSQL */
+  readonly resolveCommits: boolean
 }
 
 export interface BankResult {
@@ -28,13 +32,19 @@ export interface BankResult {
   /** bytes after garbage collection, at 10 %, 50 % and the end */
   readonly heap: readonly number[]
   readonly state: BankState
+  /** COMMITs that were never answered */
+  readonly unanswered: number
+  /** 500s and unknown outcomes that should not be, in words */
+  readonly wrongUnknowns: string[]
 }
 
 /** One database: load and faults for a while, then the books are compared with what the clients were told. */
 export async function runBank(database: SoakDatabase, options: BankRunOptions): Promise<BankResult> {
-  const server = await startServer(database.uri)
+  const watch = database.kind === "sqlite" ? undefined : new CommitWatch(database.kind)
+  const network = watch && (await startFaultyNetwork(database.uri, watch.kind, watch.observe))
+  const server = await startServer(network?.uri ?? database.uri, options.resolveCommits)
   try {
-    const { record, heap } = await runLoad(database, server, options)
+    const { record, heap } = await runLoad(database, network, server, options)
     const state = await settled(server)
     const books = await auditBooks(database, record)
     const leaked = await auditResources(database, state, books.acknowledged, books.ledgerRows)
@@ -44,16 +54,23 @@ export async function runBank(database: SoakDatabase, options: BankRunOptions): 
     if (last > first + HEAP_SLACK) leaked.push(`the heap has grown from ${first} to ${last} bytes`)
     const ending = await server.stop()
     if (ending !== undefined) leaked.push(ending)
+    if (network && network.connections() > 0)
+      leaked.push(`${network.connections()} connections outlive the application`)
+    const unanswered = watch?.unanswered() ?? new Map<string, number>()
+    const wrongUnknowns = auditUnknowns(state, record, unanswered)
     const digest = digestOf(database.kind, options.seed, options.seconds, options.clients)
-    return { digest, record, books, leaked, heap, state }
+    const count = [...unanswered.values()].reduce((sum, times) => sum + times, 0)
+    return { digest, record, books, leaked, heap, state, unanswered: count, wrongUnknowns }
   } finally {
     server.kill()
+    await network?.stop()
   }
 }
 
 /** @returns when every client has had its last answer */
 async function runLoad(
   database: SoakDatabase,
+  network: FaultyNetwork | undefined,
   server: ServerProcess,
   { seed, seconds, clients }: BankRunOptions,
 ): Promise<{ record: RunRecord; heap: number[] }> {
@@ -74,7 +91,8 @@ async function runLoad(
       gate.leave()
     }
   })
-  const nemesis = runNemesis(database, server.port, planFaults(database.kind, seed, seconds), record, () => isOver)
+  const faults = planFaults(database.kind, seed, seconds)
+  const nemesis = runNemesis(database, network, server.port, faults, record, () => isOver)
   const startedAt = performance.now()
   const reach = (part: number) => sleep(Math.max(0, part * seconds * 1000 - (performance.now() - startedAt)))
   try {

@@ -1,4 +1,4 @@
-/** `npm run soak -- [--database sqlite|postgres|mysql|all] [--seconds 60] [--seed N]`: see the top of `RESULTS.md`. */
+/** `npm run soak -- [--database sqlite|postgres|mysql|all] [--seconds 60] [--seed N] [--resolve-commits]`: see the top of `RESULTS.md`. */
 import { randomInt } from "node:crypto"
 import { availableParallelism } from "node:os"
 import { parseArgs } from "node:util"
@@ -15,6 +15,7 @@ function readOptions(): BankRunOptions & { databases: readonly BankDatabase[] } 
     options: {
       database: { type: "string", default: "all" },
       seconds: { type: "string", default: "60" },
+      "resolve-commits": { type: "boolean", default: false },
       seed: { type: "string", default: String(randomInt(1, 1_000_000)) },
     },
   })
@@ -23,7 +24,9 @@ function readOptions(): BankRunOptions & { databases: readonly BankDatabase[] } 
   if (databases.length === 0) throw new Error(`--database must be one of all, ${ALL.join(", ")}.`)
   if (!(seconds >= 5 && seconds <= 3600)) throw new Error("--seconds must be 5 to 3600.")
   if (!Number.isInteger(seed)) throw new Error("--seed must be a whole number.")
-  return { databases, seconds, seed, clients: CLIENTS }
+  const resolveCommits = values["resolve-commits"]
+  if (resolveCommits && values.database !== "postgres") throw new Error("--resolve-commits needs --database postgres.")
+  return { databases, seconds, seed, clients: CLIENTS, resolveCommits }
 }
 
 async function main(): Promise<void> {

@@ -7,6 +7,12 @@ import { setTimeout as sleep } from "node:timers/promises"
 const STOP_MS = 15_000
 const ANSWER_MS = 10_000
 
+/** What the application is told when it is to start. */
+export interface ServerOrder {
+  readonly uri: string
+  readonly resolveCommits: boolean
+}
+
 /** The application in a process of its own. */
 export interface ServerProcess {
   readonly port: number
@@ -20,7 +26,7 @@ export interface ServerProcess {
   stop(): Promise<string | undefined>
 }
 
-export async function startServer(uri: string): Promise<ServerProcess> {
+export async function startServer(uri: string, resolveCommits = false): Promise<ServerProcess> {
   const child = fork(join(__dirname, "server.js"), {
     execArgv: ["--expose-gc", "--enable-source-maps", "--throw-deprecation"],
     stdio: ["ignore", "ignore", "pipe", "ipc"],
@@ -34,7 +40,7 @@ export async function startServer(uri: string): Promise<ServerProcess> {
     isStopping || (child.exitCode === null && child.signalCode === null)
       ? undefined
       : `the application ended with ${child.exitCode ?? child.signalCode}: ${complaints}`
-  child.send({ uri })
+  child.send({ uri, resolveCommits } satisfies ServerOrder)
   const [answer] = await Promise.race([
     once(child, "message") as Promise<[{ port: number }]>,
     once(child, "exit").then(() => {

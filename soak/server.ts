@@ -9,15 +9,18 @@ import type { AddressInfo } from "node:net"
 import Koa from "koa"
 import { SessionMaker, shutdown, useKoaServer } from "routing-controllers-typeorm"
 import { Container } from "typedi"
-import { ACQUIRE_TIMEOUT_MS, POOL_SIZE, STATEMENT_TIMEOUT_MS } from "./bank"
+import { ACQUIRE_TIMEOUT_MS, ANSWER_TIMEOUT_MS, POOL_SIZE, STATEMENT_TIMEOUT_MS } from "./bank"
 import { BankController, StateController } from "./controllers"
 import { countReported } from "./reported"
+import type { ServerOrder } from "./server-process"
 
-async function serve(uri: string): Promise<void> {
+async function serve({ uri, resolveCommits }: ServerOrder): Promise<void> {
   const maker = new SessionMaker(uri, {
     poolSize: POOL_SIZE,
     acquireTimeoutMs: ACQUIRE_TIMEOUT_MS,
     timeoutMs: STATEMENT_TIMEOUT_MS,
+    answerTimeoutMs: ANSWER_TIMEOUT_MS,
+    ...(resolveCommits && { resolveCommits }),
     retries: 5,
   })
   Container.set(SessionMaker, maker)
@@ -47,4 +50,4 @@ function leave(): void {
 }
 
 process.once("disconnect", leave)
-process.once("message", (message: { uri: string }) => void serve(message.uri))
+process.once("message", (message: ServerOrder) => void serve(message))

@@ -6,7 +6,7 @@ import { DECOY, type TransferOrder } from "./bank"
 import { Account, LedgerEntry } from "./entities"
 
 /** Counted by the application, asked for by the audit. */
-export const counts = { hooks: 0, wrongHooks: 0, repeated: 0 }
+export const counts = { hooks: 0, wrongHooks: 0, repeated: 0, completed: {} as Record<string, number> }
 
 const started = new WeakSet<Context>()
 
@@ -20,6 +20,9 @@ export async function transfer(db: Session, order: TransferOrder, ctx: Context, 
   to.balance += order.amount
   db.afterCommit(() => {
     counts.hooks++
+  })
+  db.afterCompletion((outcome) => {
+    counts.completed[outcome] = (counts.completed[outcome] ?? 0) + 1
   })
   if (order.deed === "parallel") await Promise.all([db.save(from), db.save(to), writeLedger(db, order)])
   else {

@@ -1,8 +1,9 @@
 import { execFile } from "node:child_process"
 import { join } from "node:path"
 import { expect } from "chai"
-import { auditBooks } from "../soak/audit"
-import type { TransferOrder } from "../soak/bank"
+import { auditBooks, auditUnknowns } from "../soak/audit"
+import type { BankState, TransferOrder } from "../soak/bank"
+import { CommitWatch } from "../soak/commit-watch"
 import type { SoakDatabase } from "../soak/database"
 import { createSoakDatabase } from "../soak/databases"
 import { digestOf, type PlannedRequest, planRequest } from "../soak/plan"
@@ -10,7 +11,8 @@ import { RunRecord } from "../soak/record"
 import { mysql } from "./support/mysql-database"
 
 const SECONDS = 10
-const SEED = 1
+/** Its ten seconds have silence, and COMMITs whose answers are cut. */
+const SEED = 5
 
 interface Ended {
   readonly code: unknown
@@ -41,7 +43,11 @@ describe("npm run soak", function () {
         expect(output).to.match(/\| transfers acknowledged \(2xx\) \| [1-9]/)
         expect(output).to.match(/\| - exhaust the pool \| [1-9]/)
         if (database === "postgres") expect(output).to.match(/\| - (restart|crash) the server \| [1-9]/)
-        if (database !== "sqlite") expect(output).to.match(/\| - kill a(ll)? backends? \| [1-9]/)
+        if (database !== "sqlite") {
+          expect(output).to.match(/\| - kill a(ll)? backends? \| [1-9]/)
+          expect(output).to.match(/\| - silence \| [1-9]/)
+          expect(output).to.match(/\| - (cut|lose) answers to COMMIT \| [1-9]/)
+        }
         expect(code).to.equal(0)
       })
     })
@@ -115,6 +121,13 @@ describe("the audit of a soak run", () => {
     expect((await auditBooks(database, record)).kept).to.have.length(1)
   })
 
+  it("finds a transfer that was answered 503, which says that nothing was done, and is in the ledger", async () => {
+    const record = new RunRecord()
+    record.note(planned, order, answer(503))
+    await write(...move, enter)
+    expect((await auditBooks(database, record)).kept).to.have.length(1)
+  })
+
   it("finds a row that nobody asked for", async () => {
     await write(...move, enter)
     expect((await auditBooks(database, new RunRecord())).kept).to.deep.equal(["0-0 was never sent"])
@@ -131,5 +144,34 @@ describe("the audit of a soak run", () => {
       expect(books.unknown).to.equal(1)
     }
     expect([before.unknownKept, after.unknownKept]).to.deep.equal([0, 1])
+  })
+
+  const told = (...unknowns: string[]) => ({ unknowns, hooks: 0, completed: {} }) as unknown as BankState
+
+  it("excuses a 500 by a COMMIT that had no answer, and by nothing else", () => {
+    const record = new RunRecord()
+    record.note(planned, order, answer(500))
+    expect(auditUnknowns(told("0-0"), record, new Map([["0-0", 1]]))).to.deep.equal([])
+    expect(auditUnknowns(told("0-0"), record, new Map())).to.have.length(1)
+    expect(auditUnknowns(told(), record, new Map([["0-0", 1]]))).to.have.length(1)
+    expect(auditUnknowns(told("0-0", "0-0"), record, new Map([["0-0", 1]]))).to.have.length(1)
+  })
+
+  it("knows from the wire which COMMITs had no answer", () => {
+    const watch = new CommitWatch("postgres")
+    const one = watch.observe()
+    const other = watch.observe()
+    for (const [wire, id] of [
+      [one, "1-2"],
+      [other, "3-4"],
+    ] as const) {
+      wire.fromClient(Buffer.from(`INSERT '${id}'`), [`INSERT '${id}'`])
+      wire.toClient(Buffer.from("C\0\0\0\x0fINSERT 0 1\0"))
+      wire.fromClient(Buffer.from("COMMIT"), ["COMMIT"])
+    }
+    one.toClient(Buffer.from("C\0\0\0\x0bCOMMIT\0"))
+    expect([...watch.unanswered()]).to.deep.equal([["3-4", 1]])
+    other.toClient(Buffer.from("E\0\0\0 SFATAL\0VFATAL\0C57P01\0"))
+    expect([...watch.unanswered()]).to.deep.equal([["3-4", 1]])
   })
 })

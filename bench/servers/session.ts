@@ -1,4 +1,4 @@
-/** This library. `--ambient`: with `sessions({ ambient: true })`. */
+/** This library. `--ambient`: with `sessions({ ambient: true })`; `--resolve-commits`: with the maker's option `resolveCommits`. */
 import "reflect-metadata"
 import Koa from "koa"
 import { Get, HttpCode, JsonController, Param, Post } from "routing-controllers"
@@ -31,7 +31,8 @@ class RowController {
   }
 }
 
-const maker = new SessionMaker(databaseUri(), { entities: ENTITIES, poolSize: POOL_SIZE })
+const resolveCommits = process.argv.includes("--resolve-commits")
+const maker = new SessionMaker(databaseUri(), { entities: ENTITIES, poolSize: POOL_SIZE, resolveCommits })
 Container.set(SessionMaker, maker)
 const ambient = process.argv.includes("--ambient")
 const app = useKoaServer(new Koa(), { controllers: [RowController], sessions: { ambient } })

@@ -154,6 +154,21 @@ describeOnEach("startFaultyNetwork() in silence", servers, (database) => {
     network.cut()
   })
 
+  it("abandons a connection for good: the server hears of its end, the client never does", async () => {
+    await client.query(database.kind === "postgres" ? "BEGIN" : "START TRANSACTION")
+    await client.query("INSERT INTO item VALUES (1)")
+    expect(network.abandon("silent", 0)).to.equal(0)
+    expect(network.abandon("all", 0)).to.equal(1)
+    network.resume()
+    const reading = client.query("SELECT 1")
+    reading.catch(() => undefined)
+    expect(await stateOf(reading)).to.equal("pending")
+    expect(network.connections()).to.equal(1)
+    // The server rolls back as soon as it has heard.
+    while ((await stateOf(direct.query(lockOf(database)))) !== "resolved");
+    expect(await stored()).to.equal(0)
+  })
+
   it("refuses connections until it admits them, and leaves those of before alone", async () => {
     network.refuse()
     await expect(clientOf(database, network.uri)).to.be.rejected

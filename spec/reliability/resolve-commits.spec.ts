@@ -3,8 +3,10 @@ import { describeOnEach } from "../support/databases"
 import { Note } from "../support/http-entities"
 import { startSessionApp, type Work } from "../support/session-app"
 import { directly, postgresOnly } from "./support/databases"
+import { eventually } from "./support/eventually"
 import { expectNothingHeld, type NetworkApp, startNetworkApp } from "./support/network-app"
 import { codesOf, recordOutcome } from "./support/outcomes"
+import { type PrivatePostgres, startPrivatePostgres } from "./support/private-postgres"
 
 const ANSWER_MS = 400
 const COMMIT = /^COMMIT/
@@ -207,5 +209,36 @@ describeOnEach("resolveCommits: true, and nothing is lost", postgresOnly, (datab
     } finally {
       await server.stop()
     }
+  })
+})
+
+describe("resolveCommits: true, and the server crashes before the COMMIT comes (PostgreSQL)", function () {
+  this.timeout(30_000)
+  let cluster: PrivatePostgres
+  let app: NetworkApp
+
+  before(async () => {
+    cluster = await startPrivatePostgres()
+  })
+  after(() => cluster.remove())
+  afterEach(function () {
+    return app.end(this.currentTest?.state === "passed")
+  })
+
+  it("leaves the outcome unknown, whatever became of the transaction that was given its id then", async () => {
+    app = await startNetworkApp(cluster.database, {
+      work: (db) => db.insert(Note, { text: "lost" }),
+      maker: { poolSize: 2, acquireTimeoutMs: 1_500, resolveCommits: true, answerTimeoutMs: 10_000 },
+    })
+    app.network.on(COMMIT, "lose statement")
+    const asking = app.ask("POST", "/json", 10_000)
+    await eventually("COMMIT is sent", () => app.network.verbs().includes("COMMIT"))
+    await cluster.restart("SIGQUIT")
+    // Nothing of the request had been written to disk, so that the server gives its id, and some more, to others.
+    for (let n = 0; n < 50; n++) await directly(app, "SELECT txid_current()")
+    app.network.cut()
+    expect((await asking).reply.status).to.equal(500)
+    expect(codesOf(app.errors.errors())).to.include("ERR_SESSION_COMMIT_OUTCOME_UNKNOWN")
+    expect(await directly(app, "SELECT text FROM note")).to.deep.equal([])
   })
 })

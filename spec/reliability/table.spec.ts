@@ -1,26 +1,26 @@
-import { basename } from "node:path"
 import { expect } from "chai"
 import { readSources } from "../support/sources"
 
 describe("docs/reliability.md", () => {
   const page = readSources("docs", ".md").find(({ path }) => path === "docs/reliability.md")?.text ?? ""
-  const specs = readSources("spec/reliability", ".spec.ts").filter(({ path }) => !path.endsWith("/table.spec.ts"))
-  const cited = [...page.matchAll(/`([a-z-]+\.spec\.ts)`/g)].map((match) => match[1] ?? "")
+  const specs = readSources("spec", ".spec.ts").filter(({ path }) => !path.endsWith("/table.spec.ts"))
+  const pathOf = (name: string) => `spec/${name.includes("/") ? name : `reliability/${name}`}`
+  const cited = [...page.matchAll(/`([a-z/-]+\.spec\.ts)`/g)].map((match) => match[1] ?? "")
 
   it("names specs that there are", () => {
     expect(cited).to.have.length.above(20)
-    const names = specs.map(({ path }) => basename(path))
-    expect(cited.filter((name) => !names.includes(name))).to.deep.equal([])
+    const paths = specs.map(({ path }) => path)
+    expect(cited.filter((name) => !paths.includes(pathOf(name)))).to.deep.equal([])
   })
 
   it("quotes titles that the specs have", () => {
-    const quotes = [...page.matchAll(/`([a-z-]+)\.spec\.ts`: ((?:"(?:\\"|[^"])*"(?:, )?)+)/g)].flatMap(
+    const quotes = [...page.matchAll(/`([a-z/-]+\.spec\.ts)`: ((?:"(?:\\"|[^"])*"(?:, )?)+)/g)].flatMap(
       ([, name = "", titles = ""]) =>
         [...titles.matchAll(/"((?:\\"|[^"])*)"/g)].map(([, title = ""]) => ({ name, title })),
     )
     expect(quotes).to.have.length.above(20)
     const missing = quotes.filter(({ name, title }) => {
-      const text = specs.find(({ path }) => path.endsWith(`/${name}.spec.ts`))?.text ?? ""
+      const text = specs.find(({ path }) => path === pathOf(name))?.text ?? ""
       return !text.includes(title) && !isTemplated(text, title.replaceAll('\\"', '"'))
     })
     expect(missing).to.deep.equal([])

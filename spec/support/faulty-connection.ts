@@ -19,6 +19,14 @@ export interface BackendKey {
   readonly key: string
 }
 
+/** Told of what passes on one connection. */
+export interface Observer {
+  /** @param statements those that the chunk completes; they may yet be kept from the server */
+  fromClient(chunk: Buffer, statements: readonly string[]): void
+  /** Called when it is passed on, and not when it is lost, nor where the client has gone. */
+  toClient(chunk: Buffer): void
+}
+
 /** What the connections of one proxy write down together, and what they are told to do. */
 export interface FaultyRecord {
   statements: WireStatement[]
@@ -40,6 +48,7 @@ export class FaultyConnection {
   /** what waits for the silence to end */
   readonly #held: (() => void)[] = []
   #isSilent = false
+  #isAbandoned = false
   #isOpen = true
   #cutsAnswer = false
 
@@ -50,6 +59,7 @@ export class FaultyConnection {
     kind: DatabaseKind,
     record: FaultyRecord,
     delayMs: () => number,
+    observer?: Observer,
   ) {
     this.#number = number
     this.#record = record
@@ -58,9 +68,11 @@ export class FaultyConnection {
     const toServer = new DelayLine(delayMs)
     const toClient = new DelayLine(delayMs)
     let fate: Fate | undefined
+    let statements: string[] = []
     const found = (sql: string) => {
       for (const one of splitStatements(sql)) {
         record.statements.push({ connection: number, sql: one })
+        statements.push(one)
         fate ??= this.#fateOf(one)
       }
     }
@@ -69,14 +81,21 @@ export class FaultyConnection {
 
     client.on("data", (chunk) => {
       fate = undefined
+      statements = []
       readClient(chunk)
+      observer?.fromClient(chunk, statements)
       const itsFate = fate
       toServer.push(() => this.#pass(() => this.#forward(chunk, itsFate)))
     })
     this.#server.on("data", (chunk) => {
       readServer(chunk)
       if (this.#cutsAnswer) return this.reset()
-      toClient.push(() => this.#pass(() => this.#client.write(chunk)))
+      toClient.push(() =>
+        this.#pass(() => {
+          if (this.#isOpen) observer?.toClient(chunk)
+          this.#client.write(chunk)
+        }),
+      )
     })
     for (const socket of [client, this.#server]) socket.on("error", () => undefined)
     client.on("close", () => {
@@ -96,11 +115,23 @@ export class FaultyConnection {
     return this.#isOpen
   }
 
+  get isSilent(): boolean {
+    return this.#isSilent
+  }
+
   silence(): void {
     this.#isSilent = true
   }
 
+  /** Silent for good; the server's side is ended after a while, as by the server's own keep-alive. */
+  abandon(endsAfterMs: number): void {
+    this.silence()
+    this.#isAbandoned = true
+    setTimeout(() => this.#server.destroy(), endsAfterMs)
+  }
+
   resume(): void {
+    if (this.#isAbandoned) return
     this.#isSilent = false
     for (const action of this.#held.splice(0)) action()
   }

@@ -1,11 +1,11 @@
 import { once } from "node:events"
 import { createServer } from "node:net"
-import { type BackendKey, type Fate, FaultyConnection, type FaultyRecord } from "./faulty-connection"
+import { type BackendKey, type Fate, FaultyConnection, type FaultyRecord, type Observer } from "./faulty-connection"
 import { type StatementLog, verbOf } from "./statement-log"
 import type { DatabaseKind } from "./test-database"
 import type { WireStatement } from "./wire-connection"
 
-export type { BackendKey, Fate } from "./faulty-connection"
+export type { BackendKey, Fate, Observer } from "./faulty-connection"
 
 /** A proxy in front of PostgreSQL or MySQL that does to its connections what networks do. Understands no TLS. */
 export interface FaultyNetwork extends StatementLog {
@@ -25,6 +25,13 @@ export interface FaultyNetwork extends StatementLog {
   on(pattern: RegExp, fate: Fate, times?: number): void
   /** No packet passes either way, and nothing is closed: connections of now and, unless only those are meant, new ones. */
   silence(which?: "all" | "open now"): void
+  /**
+   * No packet passes any more on connections of now, whatever `resume()` says; the server hears of their end after a while,
+   * the client never does. @param which only those that are silent already, or all @returns how many
+   */
+  abandon(which: "all" | "silent", endsAfterMs: number): number
+  /** how many more statements meet the fate that `on()` decided */
+  pendingFates(): number
   /** Packets pass again, those that were held first. */
   resume(): void
   /** Resets all connections. New ones are accepted. */
@@ -45,7 +52,12 @@ export interface FaultyNetwork extends StatementLog {
   stop(): Promise<void>
 }
 
-export async function startFaultyNetwork(targetUri: string, kind: DatabaseKind): Promise<FaultyNetwork> {
+/** @param observe called for each new connection */
+export async function startFaultyNetwork(
+  targetUri: string,
+  kind: DatabaseKind,
+  observe?: () => Observer,
+): Promise<FaultyNetwork> {
   const target = new URL(targetUri)
   const address = { host: target.hostname, port: Number(target.port || (kind === "postgres" ? 5432 : 3306)) }
   const record: FaultyRecord = { statements: [], cancels: [], keys: new Map(), rule: undefined, delayMs: 0 }
@@ -64,7 +76,7 @@ export async function startFaultyNetwork(targetUri: string, kind: DatabaseKind):
     accepted += 1
     const ownDelayMs = newDelayMs
     const delayMs = () => ownDelayMs ?? record.delayMs
-    const connection = new FaultyConnection(accepted, client, address, kind, record, delayMs)
+    const connection = new FaultyConnection(accepted, client, address, kind, record, delayMs, observe?.())
     if (isSilent) connection.silence()
     open.add(connection)
     void connection.closed.then(() => open.delete(connection))
@@ -95,6 +107,12 @@ export async function startFaultyNetwork(targetUri: string, kind: DatabaseKind):
       isSilent = which === "all"
       for (const connection of open) connection.silence()
     },
+    abandon(which, endsAfterMs) {
+      const chosen = [...open].filter(({ isOpen, isSilent: silent }) => isOpen && (which === "all" || silent))
+      for (const connection of chosen) connection.abandon(endsAfterMs)
+      return chosen.length
+    },
+    pendingFates: () => record.rule?.times ?? 0,
     resume() {
       isSilent = false
       for (const connection of open) connection.resume()

@@ -64,12 +64,16 @@ export interface ByHandApp {
 }
 
 /** An application on a free port and a database of its own; nothing is closed: the process of a scenario ends as a whole. */
-export async function startByHandApp(poolSize: number, options: RoutingControllersOptions = {}): Promise<ByHandApp> {
+export async function startByHandApp(
+  poolSize: number,
+  options: RoutingControllersOptions = {},
+  more: { readonly extra?: object } = {},
+): Promise<ByHandApp> {
   const { uri, rows } = await startPrivateDatabase()
   const wire = await startWireLog(uri)
   const gate = await createGate(wire.uri, 5432)
   await gate.open()
-  const dataSource = new DataSource({ type: "postgres", url: gate.uri, entities: httpEntities, poolSize })
+  const dataSource = new DataSource({ type: "postgres", url: gate.uri, entities: httpEntities, poolSize, ...more })
   await dataSource.initialize()
   await dataSource.synchronize()
   const app = new Koa()

@@ -1,6 +1,7 @@
 import { Readable } from "node:stream"
 import { HttpError } from "routing-controllers"
 import { DataSource } from "typeorm"
+import { startFaultyNetwork } from "../../support/faulty-network"
 import { Note, Remark } from "../../support/http-entities"
 import { type ByHandApp, inTransaction, startByHandApp } from "./app"
 import { pause, type Scenario, tally, within } from "./scenario"
@@ -113,6 +114,80 @@ export const connectionScenarios: Readonly<Record<string, Scenario>> = {
     const lost = answers.filter(({ status, text }) => status === 200 && !kept.has(text)).length
     const statuses = tally(answers.map(({ status }) => status))
     say(`${statuses.replace(/^\d+ x 200/, "most 200")}; acknowledged and lost: ${lost}`)
+  },
+
+  async "the driver's query_timeout runs out, and the next request commits"(say) {
+    const app = await startByHandApp(1, {}, { extra: { query_timeout: 400 } })
+    app.work = async (manager) => {
+      await manager.insert(Note, { text: "refused" })
+      await manager.query("SELECT pg_sleep(1)")
+    }
+    say(`answer ${await within(5_000, app.http.post("/json"), shown)}`)
+    await pause(1_500)
+    app.work = insert
+    say(`next: ${await within(5_000, app.http.post("/json?text=good"), shown)}`)
+    say(`stored: ${tally((await app.rows("SELECT text FROM note")).map(({ text }) => String(text))) || "nothing"}`)
+  },
+
+  async "the answer to COMMIT is cut"(say) {
+    const app = await startByHandApp(1)
+    app.work = async (manager, ctx) => {
+      app.wire.cutOn(/^COMMIT/, "after")
+      await manager.insert(Note, { text: String(ctx.query.text ?? "note") })
+      return { ok: true }
+    }
+    say(
+      `answer ${await within(5_000, app.http.post("/json"), ({ status, text }) => `${status} ${text.slice(0, 120)}`)}; ` +
+        `rows stored: ${await count(app)}`,
+    )
+  },
+
+  async "no packet passes any more, and nothing is closed"(say) {
+    const app = await startByHandApp(1)
+    const network = await startFaultyNetwork(app.wire.uri, "postgres")
+    const dataSource = new DataSource({ type: "postgres", url: network.uri, entities: [Note], poolSize: 1 })
+    await dataSource.initialize()
+    await dataSource.query("SELECT 1")
+    network.silence()
+    say(await within(10_000, dataSource.query("SELECT 1"), () => "answered"))
+    network.resume()
+  },
+
+  async "COPY FROM STDIN as the first statement"(say) {
+    const app = await startByHandApp(1)
+    app.work = (manager) => manager.query("COPY note (text) FROM STDIN")
+    say(`answer ${await within(5_000, app.http.post("/json"), shown)}`)
+    app.work = insert
+    say(`next: ${await within(3_000, app.http.post("/json"), shown)}`)
+  },
+
+  async "a raw COMMIT in the action, which goes on and throws"(say) {
+    const app = await startByHandApp(1)
+    app.work = async (manager) => {
+      await manager.insert(Note, { text: "before" })
+      await manager.query("COMMIT")
+      await manager.insert(Note, { text: "after" })
+      throw new HttpError(418, "short and stout")
+    }
+    say(`answer ${await within(5_000, app.http.post("/json"), shown)}`)
+    say(`stored: ${tally((await app.rows("SELECT text FROM note")).map(({ text }) => String(text))) || "nothing"}`)
+  },
+
+  async "code of a block that fails goes on through the outer variable"(say) {
+    const app = await startByHandApp(1)
+    app.work = async (manager) => {
+      let late: Promise<unknown> = Promise.resolve()
+      const block = manager.transaction(async (inner) => {
+        await inner.insert(Note, { text: "in the block" })
+        late = pause(100).then(() => manager.insert(Note, { text: "late, of the block" }))
+        throw new Error("The block failed.")
+      })
+      await block.catch(() => undefined)
+      await late
+      return { ok: true }
+    }
+    say(`answer ${await within(5_000, app.http.post("/json"), shown)}`)
+    say(`stored: ${tally((await app.rows("SELECT text FROM note")).map(({ text }) => String(text))) || "nothing"}`)
   },
 
   async "database down at start"(say) {
