@@ -1,12 +1,13 @@
 import { type Due, unwatch, watch } from "../engine/deadlines"
 import type { Block } from "./block"
 import { CountedStorage } from "./counted-storage"
+import { nextTick } from "./next-tick"
 
 /** Code that is called out of a running step. */
 interface Reentry {
   readonly queue: StatementQueue
   /** the statements that it sent last; each waits for the one before */
-  last: Promise<unknown>
+  last: Promise<unknown> | undefined
   hasEnded: boolean
 }
 
@@ -124,12 +125,20 @@ export class StatementQueue {
     task.refuse(this.#refuser.refuseOverdue(nameOf(task.name), holding))
   }
 
-  /** Runs `fn` out of the running step: what it asks for runs at once, as a part of that step, and refusals spare it. */
+  /**
+   * Runs `fn` out of the running step: what it asks for runs at once, as a part of that step, and refusals spare it. What it
+   * did not await is waited for: else it would run beside the next step, or after the end, when nobody would end it.
+   */
   async reenter<T>(fn: () => Promise<T>): Promise<T> {
-    const reentry: Reentry = { queue: this, last: Promise.resolve(), hasEnded: false }
+    const reentry: Reentry = { queue: this, last: undefined, hasEnded: false }
     try {
       return await reentries.run(reentry, fn)
     } finally {
+      for (let last = reentry.last; last; last = last === reentry.last ? undefined : reentry.last) {
+        await last
+        // A `save()` sends its next statement some promises later.
+        await nextTick()
+      }
       reentry.hasEnded = true
     }
   }
@@ -146,7 +155,7 @@ export class StatementQueue {
   #enqueue<T>(block: Block, name: StepName, step: () => Promise<T>, isLast: boolean, endsInner: boolean): Promise<T> {
     const reentry = reentries.get()
     if (this.#isRunning && reentry?.queue === this && !reentry.hasEnded) {
-      const result = reentry.last.then(step)
+      const result = reentry.last ? reentry.last.then(step) : step()
       reentry.last = result.catch(() => undefined)
       return result
     }

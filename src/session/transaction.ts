@@ -133,8 +133,9 @@ export class Transaction implements RecordedTransaction {
     blocks: readonly Block[],
     isBuilt: boolean,
   ): Promise<QueryResult> {
-    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text)))
-      throw this.abortedError("This statement")
+    this.#assertGoesOn(text)
+    // First, and the end of it last: what a subscriber sends may begin the transaction, which must not be begun twice.
+    if (this.events.isHeard) await this.#tell("BeforeQuery", text, text, parameters)
     let connection = this.#connection ?? this.#connectAtOnce() ?? (await this.connect())
     for (;;) {
       const isDeferred = isBuilt && this.#isDeferrable(connection, text, parameters)
@@ -142,17 +143,21 @@ export class Transaction implements RecordedTransaction {
       if (!isDeferred) {
         this.#noteWrite(connection, text, parameters)
         if (this.options.resolveCommits && this.mayHaveWritten && !this.#isIdentified) identify = this.#identification()
-        if (!this.#isAnnounced) await this.#announceBegin()
+        if (!this.#isAnnounced) {
+          await this.#announceBegin(text)
+          connection = this.#connection ?? connection
+        }
         if (connection.isDoubtful && !this.#isBegun) connection = await this.#open(blocks)
       }
       const begin = isDeferred ? NO_PREFIX : withSavepoints(this.#unsentBegin, blocks)
       const prefix = identify.length === 0 ? begin : [...begin, ...identify]
+      const startedAt = Date.now()
+      let result: QueryResult
       try {
-        const result = await this.events.execute(connection, text, parameters, prefix)
+        result = await this.events.execute(connection, text, parameters, prefix)
         if (prefix.length > 0) await this.#sent(connection, blocks)
         if (this.#failure && connection.status === "open") this.#failure = undefined
         this.#noticeEnd(connection)
-        return result
       } catch (error) {
         this.events.logError(error, text, parameters)
         const other = await this.#replace(connection)
@@ -164,9 +169,29 @@ export class Transaction implements RecordedTransaction {
         if (prefix.length > 0) {
           await this.#sent(connection, blocks).catch((late: unknown) => this.owner.report(late))
         }
-        throw this.#fail(text, parameters, error)
+        const failure = this.#fail(text, parameters, error)
+        if (this.events.isHeard) {
+          await this.events.broadcast("AfterQuery", text, parameters, false, undefined, undefined, error)
+        }
+        throw failure
       }
+      if (this.events.isHeard) {
+        await this.events.broadcast("AfterQuery", text, parameters, true, Date.now() - startedAt, result.raw)
+      }
+      return result
     }
+  }
+
+  #assertGoesOn(text: string): void {
+    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text)))
+      throw this.abortedError("This statement")
+  }
+
+  /** Tells subscribers of what comes before `text`; what they sent may have failed. */
+  async #tell(event: string, text: string, ...details: unknown[]): Promise<void> {
+    await this.events.broadcast(event, ...details)
+    this.#assertGoesOn(text)
+    if (this.outcome !== undefined) throw this.abortedError("This statement")
   }
 
   async stream(
@@ -301,8 +326,8 @@ export class Transaction implements RecordedTransaction {
   /** Tells TypeORM's subscribers how it ended; for after the session has let go of it, so that they can use the session. */
   get endHook(): Hook | undefined {
     if (!this.#isAnnounced || !this.events.isHeard) return undefined
-    if (this.outcome === "committed") return () => this.events.broadcast("AfterTransactionCommit")
-    return this.outcome === "rolled back" ? () => this.events.broadcast("AfterTransactionRollback") : undefined
+    if (this.outcome === "committed") return () => this.events.broadcastOutside("AfterTransactionCommit")
+    return this.outcome === "rolled back" ? () => this.events.broadcastOutside("AfterTransactionRollback") : undefined
   }
 
   /**
@@ -356,7 +381,7 @@ export class Transaction implements RecordedTransaction {
     // What comes next is not one statement of which it is known what it does, and must not be without its begin.
     this.#mayDefer = false
     await this.connect()
-    if (!this.#isAnnounced) await this.#announceBegin()
+    if (!this.#isAnnounced) await this.#announceBegin("")
     return this.#open(blocks)
   }
 
@@ -432,9 +457,9 @@ export class Transaction implements RecordedTransaction {
   }
 
   /** Once; what a subscriber sends then begins the transaction. */
-  async #announceBegin(): Promise<void> {
+  async #announceBegin(text: string): Promise<void> {
     this.#isAnnounced = true
-    if (this.events.isHeard) await this.events.broadcast("BeforeTransactionStart")
+    if (this.events.isHeard) await this.#tell("BeforeTransactionStart", text)
   }
 
   /** A subscriber that fails here forbids the commit. */
