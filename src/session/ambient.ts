@@ -12,6 +12,9 @@ export class Attempt {
   hasEnded = false
   /** whether a `run()`, or a session opened by hand, of it has committed something: it must not be made again */
   hasCommitted = false
+
+  /** @param request whose action it is a try of */
+  constructor(readonly request?: object) {}
 }
 
 /** Whether any action may be tried again, so that it has to be known which try code belongs to. */
@@ -63,8 +66,12 @@ export function currentAmbience(): Ambience | undefined {
 
 /** Of one try of an action. What surrounds it is that of the request, or nothing where `ambient` is off. */
 export class AttemptAmbience implements Ambience {
-  readonly attempt = new Attempt()
+  readonly attempt: Attempt
   readonly #outer = currentAmbience()
+
+  constructor(request: object) {
+    this.attempt = new Attempt(request)
+  }
 
   sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> | undefined {
     if (this.attempt.hasEnded) throw endedAttemptError()
