@@ -42,6 +42,8 @@ export interface Ambience {
   /** Whether a session of that maker is in use in it. */
   hasSession(maker: SessionOpener): boolean
   readonly attempt?: Attempt | undefined
+  /** Called when a `run()` in it, or a session that was opened by hand in it, has committed something. */
+  workCommitted?(): void
 }
 
 const storage = new CountedStorage<Ambience>()
@@ -81,6 +83,10 @@ export class AttemptAmbience implements Ambience {
   hasSession(maker: SessionOpener): boolean {
     return this.#outer?.hasSession(maker) === true
   }
+
+  workCommitted(): void {
+    this.attempt.hasCommitted = true
+  }
 }
 
 export function endedAttemptError(): SessionClosedError {
@@ -95,11 +101,18 @@ export function endedAttemptError(): SessionClosedError {
 export class RunAmbience implements Ambience {
   readonly #outer = currentAmbience()
   readonly attempt = this.#outer?.attempt
+  /** whether another session in it has committed something: its function must not be called again */
+  hasCommitted = false
 
   constructor(
     private readonly maker: SessionOpener,
     private readonly session: Session,
   ) {}
+
+  workCommitted(): void {
+    this.hasCommitted = true
+    this.#outer?.workCommitted?.()
+  }
 
   sessionOf(maker: SessionOpener, options: SessionOptions = {}): Session | Promise<Session> | undefined {
     if (maker !== this.maker) return this.#outer?.sessionOf(maker, options)

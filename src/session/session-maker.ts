@@ -6,7 +6,7 @@ import { SessionMakerClosedError, SessionOptionsError, SessionStateError } from 
 import { DatabaseSettings } from "../settings/database-settings"
 import { parseDatabaseUri } from "../settings/database-uri"
 import { redactUri } from "../settings/redact-uri"
-import { currentAmbience, currentAttempt, keepAttempts, RunAmbience, runInAmbience } from "./ambient"
+import { currentAmbience, keepAttempts, RunAmbience, runInAmbience } from "./ambient"
 import { type ConfiguredDataSource, Generation } from "./generation"
 import { joinAmbience } from "./join-ambience"
 import { runManaged } from "./managed"
@@ -176,7 +176,7 @@ export class SessionMaker implements SessionOpener {
    */
   async open(options?: SessionOptions): Promise<Session> {
     if (options) assertSessionOptions(options, "maker.open()")
-    return this.openWith(resolveSessionOptions(this.#defaults, options), inAttempt(OPENED_BY_HAND))
+    return this.openWith(resolveSessionOptions(this.#defaults, options), inAmbience(OPENED_BY_HAND))
   }
 
   /**
@@ -195,11 +195,16 @@ export class SessionMaker implements SessionOpener {
       if (joined) return fn(joined)
     }
     const resolved = resolveSessionOptions(this.#defaults, own)
-    const context = inAttempt(RUN)
+    const context = inAmbience(RUN)
+    let ambience: RunAmbience | undefined
     return runManaged(
       () => this.openWith(resolved, context),
       resolved,
-      (session) => runInAmbience(new RunAmbience(this, session), async () => fn(session)),
+      (session) => {
+        ambience = new RunAmbience(this, session)
+        return runInAmbience(ambience, async () => fn(session))
+      },
+      () => ambience?.hasCommitted !== true,
     )
   }
 
@@ -339,16 +344,11 @@ export function reportAsWarning(error: unknown): void {
   process.emitWarning(error instanceof Error ? error : `non-error thrown: ${String(error)}`)
 }
 
-/** An action is not run again once work of its own sessions is committed. */
-function inAttempt(context: SessionContext): SessionContext {
-  const attempt = currentAttempt()
-  if (attempt === undefined) return context
-  return {
-    ...context,
-    workCommitted: () => {
-      attempt.hasCommitted = true
-    },
-  }
+/** What surrounds it is not run again once work of its own sessions is committed. */
+function inAmbience(context: SessionContext): SessionContext {
+  const ambience = currentAmbience()
+  if (ambience?.workCommitted === undefined) return context
+  return { ...context, workCommitted: () => ambience.workCommitted?.() }
 }
 
 const WHERE = "new SessionMaker()"
