@@ -193,7 +193,7 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
       const step = async () => {
         const stream = await this.#opened().stream(text, parameters, levels(innermost))
         this.streams ??= new OpenStreams()
-        const ended = this.streams.follow(stream)
+        const ended = this.streams.follow(stream, innermost)
         resolve(stream)
         await ended
       }
