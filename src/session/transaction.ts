@@ -8,6 +8,7 @@ import { type Block, withSavepoints } from "./block"
 import type { EngineSource } from "./engine-source"
 import type { ErrorSink, Hook } from "./hooks"
 import type { QueryEvents } from "./query-events"
+import { sendCommit, sendRollback } from "./send-end"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
 import { abortedError, outcomeUnknown, statementError } from "./transaction-errors"
 
@@ -277,7 +278,7 @@ export class Transaction implements RecordedTransaction {
     if (this.events.isHeard) await this.#beforeCommit()
     this.events.log("COMMIT")
     this.#isEnding = true
-    const { outcome, error } = await this.#sendCommit(connection)
+    const { outcome, error } = await sendCommit(connection, this.source.engine, this.request, this.events, this.owner)
     this.#release()
     this.outcome = outcome
     if (outcome === "committed") {
@@ -288,20 +289,6 @@ export class Transaction implements RecordedTransaction {
     this.record.failed(this, failure)
     if (error !== undefined) this.events.logError(error, "COMMIT")
     throw failure
-  }
-
-  async #sendCommit(connection: Connection): Promise<{ readonly outcome: Outcome; readonly error?: unknown }> {
-    const answer = await connection.commit()
-    // One that was refused may still be open, as on MySQL.
-    if (answer.outcome === "rolled back" && connection.isAlive && connection.status !== "none") {
-      await this.#sendRollback(connection)
-    }
-    if (answer.outcome !== "unknown") return answer
-    connection.end(outcomeUnknown(answer.error))
-    const { identity } = connection
-    if (identity === undefined || this.source.engine?.resolve === undefined) return answer
-    const timeoutMs = Math.min(this.request.answerTimeoutMs, this.request.timeoutMs)
-    return { outcome: await this.source.engine.resolve(identity, timeoutMs), error: answer.error }
   }
 
   #commitFailure(outcome: Outcome, error: unknown): unknown {
@@ -345,21 +332,10 @@ export class Transaction implements RecordedTransaction {
       await this.events.broadcast("BeforeTransactionRollback").catch((error: unknown) => this.owner.report(error))
       this.#isEnding = true
       // Behind a statement that still runs, ROLLBACK would wait for it; `release()` ends such a connection.
-      if (connection.isSettled) await this.#sendRollback(connection)
+      if (connection.isSettled) await sendRollback(connection, this.events, this.owner)
     }
     this.#release()
     this.outcome ??= "rolled back"
-  }
-
-  async #sendRollback(connection: Connection): Promise<void> {
-    this.events.log("ROLLBACK")
-    try {
-      await connection.rollback()
-    } catch (error) {
-      // The server rolls back what was open when the connection ends.
-      connection.end(error as Error)
-      this.owner.report(error)
-    }
   }
 
   /** Asks the database to stop the running statement. Never rejects; an end that is under way is left alone. */
