@@ -66,7 +66,7 @@ export function repeatable(execute: ExecuteAction): ExecuteAction {
 
 /** So that code which goes on after its action has failed, or while it is run again, is known to belong to that try. */
 function inAttempt(execute: ExecuteAction): ExecuteAction {
-  return (action) => runInAmbience(new AttemptAmbience(), async () => execute(action))
+  return (action) => runInAmbience(new AttemptAmbience(action.context), async () => execute(action))
 }
 
 async function repeat(execute: ExecuteAction, action: Action, failure: unknown): Promise<unknown> {

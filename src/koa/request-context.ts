@@ -35,6 +35,10 @@ class ScopedRequest implements RequestHost, RequestEnd {
     this.asWriter = ctx.method !== "GET" && ctx.method !== "HEAD" && ctx.method !== "OPTIONS"
   }
 
+  get request(): object {
+    return this.ctx
+  }
+
   get defaults(): SessionOptions {
     return this.settings.defaults
   }

@@ -20,6 +20,8 @@ import { findMaker, type SessionRequest } from "./session-request"
 /** The request, as its scope sees it: what its sessions are told, and the defaults of their options. */
 export interface RequestHost extends SessionContext {
   readonly defaults: SessionOptions
+  /** what its tries are known by */
+  readonly request: object
   /** Runs what comes when the body is flushed as a part of the request. */
   runAtEnd(fn: () => Promise<void>): Promise<void>
 }
@@ -161,7 +163,7 @@ export class RequestScope {
    */
   async fail(): Promise<void> {
     this.#hasFailed = true
-    const attempt = currentAttempt()
+    const attempt = this.#currentAttempt()
     if (attempt) attempt.hasEnded = true
     await this.#closeAll()
   }
@@ -183,9 +185,15 @@ export class RequestScope {
 
   /** @throws {SessionClosedError} in code of an action that has failed, or of an earlier try */
   #assertGoesOn(): void {
-    const attempt = currentAttempt()
+    const attempt = this.#currentAttempt()
     if (this.#hasFailed || attempt?.hasEnded) throw endedAttemptError()
     this.#attempt ??= attempt
+  }
+
+  /** A worker that requests share runs in the context of the one that started it, whose tries say nothing of the others. */
+  #currentAttempt(): Attempt | undefined {
+    const attempt = currentAttempt()
+    return attempt?.request === this.host.request ? attempt : undefined
   }
 
   /**
@@ -221,7 +229,7 @@ export class RequestScope {
   /** @returns whether the action may be run again; its sessions are then rolled back and the next ones are new */
   async prepareRetry(): Promise<boolean> {
     const allowed = this.#entries.reduce((most, { options }) => Math.max(most, options.retries), 0)
-    const attempt = currentAttempt()
+    const attempt = this.#currentAttempt()
     const hasCommitted = attempt?.hasCommitted || this.#entries.some(({ unit }) => unit?.hasCommitted)
     // Of a try that was not kept it is not known what else it has committed, nor which code goes on belonging to it.
     if (this.#attempts >= allowed || this.#isAbandoned || hasCommitted || attempt === undefined) return false

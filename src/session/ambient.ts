@@ -13,6 +13,9 @@ export class Attempt {
   hasEnded = false
   /** whether a session that it opened beside those of its request has committed something: it must not be made again */
   hasCommitted = false
+
+  /** @param request whose action it is a try of */
+  constructor(readonly request?: object) {}
 }
 
 /** Whether any action may be tried again, so that it has to be known which try code belongs to. */
@@ -29,16 +32,11 @@ export function currentAttempt(): Attempt | undefined {
   return currentAmbience()?.attempt
 }
 
-/** Of a session that an action opens beside those of its request: once work of it is committed, the action is not run again. */
-export function inAttempt(context: SessionContext): SessionContext {
-  const attempt = currentAttempt()
-  if (attempt === undefined) return context
-  return {
-    ...context,
-    workCommitted: () => {
-      attempt.hasCommitted = true
-    },
-  }
+/** What surrounds a session is not run again once work of that session is committed. */
+export function inAmbience(context: SessionContext): SessionContext {
+  const ambience = currentAmbience()
+  if (ambience?.workCommitted === undefined) return context
+  return { ...context, workCommitted: () => ambience.workCommitted?.() }
 }
 
 /** What the code that runs in it shares without handing it on: a request, or a `run()`. */
@@ -52,6 +50,8 @@ export interface Ambience {
   /** Whether a session of that maker is in use in it. */
   hasSession(maker: SessionOpener): boolean
   readonly attempt?: Attempt | undefined
+  /** Called when a `run()` in it, or a session that was opened by hand in it, has committed something. */
+  workCommitted?(): void
 }
 
 const storage = new CountedStorage<Ambience>()
@@ -76,8 +76,12 @@ export function currentAmbience(): Ambience | undefined {
 
 /** Of one try of an action. What surrounds it is that of the request, or nothing where `ambient` is off. */
 export class AttemptAmbience implements Ambience {
-  readonly attempt = new Attempt()
+  readonly attempt: Attempt
   readonly #outer = currentAmbience()
+
+  constructor(request: object) {
+    this.attempt = new Attempt(request)
+  }
 
   sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> | undefined {
     if (this.attempt.hasEnded) throw endedAttemptError()
@@ -86,6 +90,10 @@ export class AttemptAmbience implements Ambience {
 
   hasSession(maker: SessionOpener): boolean {
     return this.#outer?.hasSession(maker) === true
+  }
+
+  workCommitted(): void {
+    this.attempt.hasCommitted = true
   }
 }
 
@@ -101,11 +109,18 @@ export function endedAttemptError(): SessionClosedError {
 export class RunAmbience implements Ambience {
   readonly #outer = currentAmbience()
   readonly attempt = this.#outer?.attempt
+  /** whether another session in it has committed something: its function must not be called again */
+  hasCommitted = false
 
   constructor(
     private readonly maker: SessionOpener,
     private readonly session: Session,
   ) {}
+
+  workCommitted(): void {
+    this.hasCommitted = true
+    this.#outer?.workCommitted?.()
+  }
 
   sessionOf(maker: SessionOpener, options: SessionOptions = {}): Session | Promise<Session> | undefined {
     if (maker !== this.maker) return this.#outer?.sessionOf(maker, options)

@@ -3,12 +3,14 @@ import { SessionStateError, TransactionAbortedError } from "../errors"
 import { Block, blockOfCode, keepBlocks, runInBlock } from "./block"
 import { type ErrorSink, type Hook, runHooks } from "./hooks"
 import { isolationError } from "./next-begin"
+import type { OpenStreams } from "./open-streams"
 import type { StatementQueue } from "./statement-queue"
 import type { Transaction } from "./transaction"
 
 /** What the blocks of a session need of it. */
 export interface BlockHost extends ErrorSink {
   readonly transaction: Transaction | undefined
+  readonly streams: OpenStreams | undefined
   /** @throws {SessionOptionsError} where the open transaction has another one */
   assertIsolation(isolation: IsolationLevel): void
 }
@@ -98,28 +100,49 @@ export class Blocks {
   async release(block: Block): Promise<void> {
     if (block.isUndone) throw rolledBackError()
     let hooks: readonly Hook[] = []
+    const step = async () => {
+      try {
+        await this.host.transaction?.releaseSavepoint(block)
+      } catch (error) {
+        // The first error wins.
+        hooks = await this.#undo(block)
+        throw error
+      }
+      block.outcome = "released"
+      block.parent?.hooks.adopt(block.hooks)
+      this.#queue.top = block.parent ?? this.#root
+    }
     try {
-      await this.#queue.runLast(block, async () => {
-        try {
-          await this.host.transaction?.releaseSavepoint(block)
-        } catch (error) {
-          // The first error wins.
-          hooks = await this.#undo(block)
-          throw error
-        }
-        block.outcome = "released"
-        block.parent?.hooks.adopt(block.hooks)
-        this.#queue.top = block.parent ?? this.#root
-      })
+      await this.#queue.runLast(block, step, () => this.#undoLate(block))
     } finally {
       await runHooks(hooks, this.host)
     }
   }
 
+  /** @throws {AcquireTimeoutError} where what runs in it does not end; undone as soon as it does */
   async rollback(block: Block): Promise<void> {
     this.#queue.refuseBlock(block, rolledBackError)
-    const hooks = await this.#queue.runLast(block, () => this.#undo(block), true)
+    // Nobody reads on in what is undone.
+    this.host.streams?.destroy(block)
+    const hooks = await this.#queue.runLast(
+      block,
+      () => this.#undo(block),
+      () => this.#undoLate(block),
+      true,
+    )
     await runHooks(hooks, this.host)
+  }
+
+  /** Its end has waited too long, and whoever waited knows: from now on it is refused, and undone when its turn comes. */
+  #undoLate(block: Block): () => Promise<void> {
+    block.outcome = "rolled back"
+    this.#queue.refuseBlock(block, rolledBackError)
+    this.host.streams?.destroy(block)
+    return async () => {
+      const hooks = await this.#undo(block)
+      // Not in the step, so that they can use the session.
+      void runHooks(hooks, this.host)
+    }
   }
 
   /** @throws {SessionStateError} where the innermost block is one that no code is bound to end */

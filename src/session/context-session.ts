@@ -1,7 +1,7 @@
 import type { DataSource } from "typeorm"
 import { initialize } from "../engine/data-source"
 import { engineOf } from "../engine/engine"
-import { inAttempt } from "./ambient"
+import { inAmbience } from "./ambient"
 import { runManaged } from "./managed"
 import { assertSessionOptions, resolveSessionOptions, type SessionOptions } from "./options"
 import { Session } from "./session"
@@ -26,7 +26,7 @@ export async function contextSession<T>(
   const source = { dataSource, engine: engineOf(dataSource), start: async () => engineOf(dataSource) }
   const resolved = resolveSessionOptions(options)
   const tally = { committed: 0, rolledBack: 0, failed: 0, refused: 0 }
-  const context = inAttempt(CONTEXT)
+  const context = inAmbience(CONTEXT)
   return runManaged(() => new Session(new UnitOfWork(source, resolved, context, tally, undefined)), resolved, fn)
 }
 

@@ -7,11 +7,13 @@ import { type Session, unitOf } from "./session"
 /**
  * Gives `fn` a session and ends it: commits when `fn` resolves, rolls back when it rejects, closes in any case. Runs `fn`
  * again, on a new session, after a serialization failure or deadlock, as often as `options.retries` says.
+ * @param mayRepeat whether nothing of it is committed that another session did
  */
 export async function runManaged<T>(
   open: () => Session | Promise<Session>,
   options: ResolvedSessionOptions,
   fn: (session: Session) => T | Promise<T>,
+  mayRepeat: () => boolean = () => true,
 ): Promise<T> {
   for (let retriesLeft = options.retries; ; retriesLeft--) {
     const session = await open()
@@ -22,7 +24,7 @@ export async function runManaged<T>(
       return result
     } catch (error) {
       await session.close()
-      if (retriesLeft <= 0 || unitOf(session).hasCommitted || !isRetryable(error)) throw error
+      if (retriesLeft <= 0 || unitOf(session).hasCommitted || !mayRepeat() || !isRetryable(error)) throw error
     }
   }
 }

@@ -1,6 +1,9 @@
+import type { Block } from "./block"
+
 /** The result streams of one session that have not ended; each occupies its connection. */
 export class OpenStreams {
-  readonly #open = new Set<NodeJS.ReadableStream>()
+  /** and the block that each was opened in */
+  readonly #open = new Map<NodeJS.ReadableStream, Block>()
   readonly #waiting: (() => void)[] = []
 
   get count(): number {
@@ -8,8 +11,8 @@ export class OpenStreams {
   }
 
   /** @returns a promise that resolves when the stream has ended, failed or been destroyed */
-  follow(stream: NodeJS.ReadableStream): Promise<void> {
-    this.#open.add(stream)
+  follow(stream: NodeJS.ReadableStream, block: Block): Promise<void> {
+    this.#open.set(stream, block)
     return new Promise((resolve) => {
       stream.once("close", () => {
         this.#open.delete(stream)
@@ -27,7 +30,11 @@ export class OpenStreams {
     })
   }
 
-  destroy(): void {
-    for (const stream of this.#open) (stream as NodeJS.ReadableStream & { destroy(): void }).destroy()
+  /** @param block where only those opened in it are meant */
+  destroy(block?: Block): void {
+    for (const [stream, openedIn] of this.#open) {
+      if (block === undefined || openedIn.isWithin(block))
+        (stream as NodeJS.ReadableStream & { destroy(): void }).destroy()
+    }
   }
 }

@@ -38,8 +38,8 @@ export class QueryEvents {
     this.dataSource.logger.logQueryError(error as Error, text, parameters as unknown[], this.session.runner)
   }
 
-  /** Runs a statement between its events; the error of one that fails is for the caller to log. */
-  execute(
+  /** Runs a statement; the error of one that fails is for the caller to log. */
+  async execute(
     connection: Connection,
     text: string,
     parameters: readonly unknown[] | undefined,
@@ -47,41 +47,31 @@ export class QueryEvents {
   ): Promise<QueryResult> {
     this.log(text, parameters, prefix)
     const limitMs = this.dataSource.options.maxQueryExecutionTime
-    if (!limitMs && !this.isHeard) return connection.execute(text, parameters, prefix)
-    return this.#timed(() => connection.execute(text, parameters, prefix), text, parameters, limitMs)
+    if (!limitMs) return connection.execute(text, parameters, prefix)
+    const startedAt = Date.now()
+    const result = await connection.execute(text, parameters, prefix)
+    const elapsedMs = Date.now() - startedAt
+    if (elapsedMs > limitMs) {
+      this.dataSource.logger.logQuerySlow(elapsedMs, text, parameters as unknown[], this.session.runner)
+    }
+    return result
   }
 
   /** What a subscriber sends by the event's manager is part of the step that runs, and does not wait for its end. */
   async broadcast(event: string, ...details: unknown[]): Promise<void> {
-    if (!this.isHeard) return
+    if (this.isHeard) await this.session.queue.reenter(() => this.#tell(event, details))
+  }
+
+  /** As `broadcast()`, where no step of the transaction runs: what a subscriber sends takes its turn like all else. */
+  async broadcastOutside(event: string): Promise<void> {
+    if (this.isHeard) await this.#tell(event, [])
+  }
+
+  #tell(event: string, details: readonly unknown[]): Promise<void> {
     const broadcaster = this.session.runner.broadcaster as unknown as {
       broadcast(event: string, ...details: unknown[]): Promise<void>
     }
-    await this.session.queue.reenter(() => broadcaster.broadcast(event, ...details))
-  }
-
-  async #timed(
-    send: () => Promise<QueryResult>,
-    text: string,
-    parameters: readonly unknown[] | undefined,
-    limitMs: number | undefined,
-  ): Promise<QueryResult> {
-    await this.broadcast("BeforeQuery", text, parameters)
-    const startedAt = Date.now()
-    let result: QueryResult
-    try {
-      result = await send()
-    } catch (error) {
-      await this.broadcast("AfterQuery", text, parameters, false, undefined, undefined, error)
-      throw error
-    }
-    const elapsedMs = Date.now() - startedAt
-    const { dataSource, session } = this
-    if (limitMs && elapsedMs > limitMs) {
-      dataSource.logger.logQuerySlow(elapsedMs, text, parameters as unknown[], session.runner)
-    }
-    await this.broadcast("AfterQuery", text, parameters, true, elapsedMs, result.raw)
-    return result
+    return broadcaster.broadcast(event, ...details)
   }
 
   /** Whether any subscriber listens to statements or transactions; those that listen to entities only cost nothing here. */

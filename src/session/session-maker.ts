@@ -6,7 +6,7 @@ import { SessionMakerClosedError, SessionOptionsError, SessionStateError } from 
 import { DatabaseSettings } from "../settings/database-settings"
 import { parseDatabaseUri } from "../settings/database-uri"
 import { redactUri } from "../settings/redact-uri"
-import { currentAmbience, inAttempt, keepAttempts, RunAmbience, runInAmbience } from "./ambient"
+import { currentAmbience, inAmbience, keepAttempts, RunAmbience, runInAmbience } from "./ambient"
 import { type ConfiguredDataSource, Generation } from "./generation"
 import { joinAmbience } from "./join-ambience"
 import { runManaged } from "./managed"
@@ -176,7 +176,7 @@ export class SessionMaker implements SessionOpener {
    */
   async open(options?: SessionOptions): Promise<Session> {
     if (options) assertSessionOptions(options, "maker.open()")
-    return this.openWith(resolveSessionOptions(this.#defaults, options), inAttempt(OPENED_BY_HAND))
+    return this.openWith(resolveSessionOptions(this.#defaults, options), inAmbience(OPENED_BY_HAND))
   }
 
   /**
@@ -195,11 +195,16 @@ export class SessionMaker implements SessionOpener {
       if (joined) return fn(joined)
     }
     const resolved = resolveSessionOptions(this.#defaults, own)
-    const context = inAttempt(RUN)
+    const context = inAmbience(RUN)
+    let ambience: RunAmbience | undefined
     return runManaged(
       () => this.openWith(resolved, context),
       resolved,
-      (session) => runInAmbience(new RunAmbience(this, session), async () => fn(session)),
+      (session) => {
+        ambience = new RunAmbience(this, session)
+        return runInAmbience(ambience, async () => fn(session))
+      },
+      () => ambience?.hasCommitted !== true,
     )
   }
 

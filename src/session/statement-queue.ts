@@ -1,12 +1,13 @@
 import { type Due, unwatch, watch } from "../engine/deadlines"
 import type { Block } from "./block"
 import { CountedStorage } from "./counted-storage"
+import { nextTick } from "./next-tick"
 
 /** Code that is called out of a running step. */
 interface Reentry {
   readonly queue: StatementQueue
   /** the statements that it sent last; each waits for the one before */
-  last: Promise<unknown>
+  last: Promise<unknown> | undefined
   hasEnded: boolean
 }
 
@@ -24,11 +25,11 @@ class Task implements Due {
     private readonly queue: StatementQueue,
     readonly block: Block,
     readonly name: StepName,
-    /** whether it ends its block; without it the blocks around would wait for ever */
-    readonly isLast: boolean,
+    /** what it does once its time is over, where it ends its block: without it the blocks around would wait for ever */
+    readonly late: (() => () => Promise<void>) | undefined,
     /** whether blocks inside that no code is bound to end, end with it */
     readonly endsInner: boolean,
-    readonly start: () => void,
+    public start: () => void,
     readonly refuse: (reason: Error) => void,
   ) {}
 
@@ -90,15 +91,16 @@ export class StatementQueue {
 
   /** @throws what `step` throws, or an error of the `Refuser` */
   run<T>(block: Block, name: StepName, step: () => Promise<T>): Promise<T> {
-    return this.#enqueue(block, name, step, false, false)
+    return this.#enqueue(block, name, step, undefined, false)
   }
 
   /**
    * Like `run()`, for the step that ends the block: `refuseBlock()` spares it.
+   * @param late called when it has waited too long and is refused; what it returns runs in its place, however late that is
    * @param endsInner whether blocks inside that no code is bound to end, end with it
    */
-  runLast<T>(block: Block, step: () => Promise<T>, endsInner = false): Promise<T> {
-    return this.#enqueue(block, END_OF_BLOCK, step, true, endsInner)
+  runLast<T>(block: Block, step: () => Promise<T>, late: () => () => Promise<void>, endsInner = false): Promise<T> {
+    return this.#enqueue(block, END_OF_BLOCK, step, late, endsInner)
   }
 
   /** From now on every step is refused, those that wait included; the running one goes on. */
@@ -111,7 +113,7 @@ export class StatementQueue {
   refuseBlock(block: Block, reason: () => Error): void {
     for (let index = this.#waiting.length - 1; index >= 0; index--) {
       const task = this.#waiting[index]
-      if (!task?.block.isWithin(block) || task.isLast) continue
+      if (!task?.block.isWithin(block) || task.late) continue
       this.#waiting.splice(index, 1)
       this.#refuse(task, reason())
     }
@@ -119,17 +121,27 @@ export class StatementQueue {
 
   /** For its tasks: their time is over. */
   expire(task: Task): void {
-    this.#waiting.splice(this.#waiting.indexOf(task), 1)
     const holding = this.#isRunning ? `${nameOf(this.#runningName)} was running` : this.#describeTop()
+    const late = task.late?.()
+    if (late === undefined) this.#waiting.splice(this.#waiting.indexOf(task), 1)
+    else task.start = () => void this.#start(task.name, late)
     task.refuse(this.#refuser.refuseOverdue(nameOf(task.name), holding))
   }
 
-  /** Runs `fn` out of the running step: what it asks for runs at once, as a part of that step, and refusals spare it. */
+  /**
+   * Runs `fn` out of the running step: what it asks for runs at once, as a part of that step, and refusals spare it. What it
+   * did not await is waited for: else it would run beside the next step, or after the end, when nobody would end it.
+   */
   async reenter<T>(fn: () => Promise<T>): Promise<T> {
-    const reentry: Reentry = { queue: this, last: Promise.resolve(), hasEnded: false }
+    const reentry: Reentry = { queue: this, last: undefined, hasEnded: false }
     try {
       return await reentries.run(reentry, fn)
     } finally {
+      for (let last = reentry.last; last; last = last === reentry.last ? undefined : reentry.last) {
+        await last
+        // A `save()` sends its next statement some promises later.
+        await nextTick()
+      }
       reentry.hasEnded = true
     }
   }
@@ -143,10 +155,16 @@ export class StatementQueue {
     })
   }
 
-  #enqueue<T>(block: Block, name: StepName, step: () => Promise<T>, isLast: boolean, endsInner: boolean): Promise<T> {
+  #enqueue<T>(
+    block: Block,
+    name: StepName,
+    step: () => Promise<T>,
+    late: (() => () => Promise<void>) | undefined,
+    endsInner: boolean,
+  ): Promise<T> {
     const reentry = reentries.get()
     if (this.#isRunning && reentry?.queue === this && !reentry.hasEnded) {
-      const result = reentry.last.then(step)
+      const result = reentry.last ? reentry.last.then(step) : step()
       reentry.last = result.catch(() => undefined)
       return result
     }
@@ -157,7 +175,7 @@ export class StatementQueue {
       const start = () => {
         this.#start(name, step).then(resolve, reject)
       }
-      const task = new Task(this, block, name, isLast, endsInner, start, reject)
+      const task = new Task(this, block, name, late, endsInner, start, reject)
       this.#waiting.push(task)
       watch(task, this.#refuser.turnTimeoutMs)
       if (!this.#isRunning) this.#next()

@@ -8,6 +8,7 @@ import { type Block, withSavepoints } from "./block"
 import type { EngineSource } from "./engine-source"
 import type { ErrorSink, Hook } from "./hooks"
 import type { QueryEvents } from "./query-events"
+import { sendCommit, sendRollback } from "./send-end"
 import { nextTransactionId, type RecordedTransaction, type SessionRecord } from "./session-record"
 import { abortedError, outcomeUnknown, statementError } from "./transaction-errors"
 
@@ -133,8 +134,9 @@ export class Transaction implements RecordedTransaction {
     blocks: readonly Block[],
     isBuilt: boolean,
   ): Promise<QueryResult> {
-    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text)))
-      throw this.abortedError("This statement")
+    this.#assertGoesOn(text)
+    // First, and the end of it last: what a subscriber sends may begin the transaction, which must not be begun twice.
+    if (this.events.isHeard) await this.#tell("BeforeQuery", text, text, parameters)
     let connection = this.#connection ?? this.#connectAtOnce() ?? (await this.connect())
     for (;;) {
       const isDeferred = isBuilt && this.#isDeferrable(connection, text, parameters)
@@ -142,17 +144,21 @@ export class Transaction implements RecordedTransaction {
       if (!isDeferred) {
         this.#noteWrite(connection, text, parameters)
         if (this.options.resolveCommits && this.mayHaveWritten && !this.#isIdentified) identify = this.#identification()
-        if (!this.#isAnnounced) await this.#announceBegin()
+        if (!this.#isAnnounced) {
+          await this.#announceBegin(text)
+          connection = this.#connection ?? connection
+        }
         if (connection.isDoubtful && !this.#isBegun) connection = await this.#open(blocks)
       }
       const begin = isDeferred ? NO_PREFIX : withSavepoints(this.#unsentBegin, blocks)
       const prefix = identify.length === 0 ? begin : [...begin, ...identify]
+      const startedAt = Date.now()
+      let result: QueryResult
       try {
-        const result = await this.events.execute(connection, text, parameters, prefix)
+        result = await this.events.execute(connection, text, parameters, prefix)
         if (prefix.length > 0) await this.#sent(connection, blocks)
         if (this.#failure && connection.status === "open") this.#failure = undefined
         this.#noticeEnd(connection)
-        return result
       } catch (error) {
         this.events.logError(error, text, parameters)
         const other = await this.#replace(connection)
@@ -164,9 +170,29 @@ export class Transaction implements RecordedTransaction {
         if (prefix.length > 0) {
           await this.#sent(connection, blocks).catch((late: unknown) => this.owner.report(late))
         }
-        throw this.#fail(text, parameters, error)
+        const failure = this.#fail(text, parameters, error)
+        if (this.events.isHeard) {
+          await this.events.broadcast("AfterQuery", text, parameters, false, undefined, undefined, error)
+        }
+        throw failure
       }
+      if (this.events.isHeard) {
+        await this.events.broadcast("AfterQuery", text, parameters, true, Date.now() - startedAt, result.raw)
+      }
+      return result
     }
+  }
+
+  #assertGoesOn(text: string): void {
+    if (this.#failure && (this.#connection === undefined || !isRollbackTo(text)))
+      throw this.abortedError("This statement")
+  }
+
+  /** Tells subscribers of what comes before `text`; what they sent may have failed. */
+  async #tell(event: string, text: string, ...details: unknown[]): Promise<void> {
+    await this.events.broadcast(event, ...details)
+    this.#assertGoesOn(text)
+    if (this.outcome !== undefined) throw this.abortedError("This statement")
   }
 
   async stream(
@@ -252,7 +278,7 @@ export class Transaction implements RecordedTransaction {
     if (this.events.isHeard) await this.#beforeCommit()
     this.events.log("COMMIT")
     this.#isEnding = true
-    const { outcome, error } = await this.#sendCommit(connection)
+    const { outcome, error } = await sendCommit(connection, this.source.engine, this.request, this.events, this.owner)
     this.#release()
     this.outcome = outcome
     if (outcome === "committed") {
@@ -263,20 +289,6 @@ export class Transaction implements RecordedTransaction {
     this.record.failed(this, failure)
     if (error !== undefined) this.events.logError(error, "COMMIT")
     throw failure
-  }
-
-  async #sendCommit(connection: Connection): Promise<{ readonly outcome: Outcome; readonly error?: unknown }> {
-    const answer = await connection.commit()
-    // One that was refused may still be open, as on MySQL.
-    if (answer.outcome === "rolled back" && connection.isAlive && connection.status !== "none") {
-      await this.#sendRollback(connection)
-    }
-    if (answer.outcome !== "unknown") return answer
-    connection.end(outcomeUnknown(answer.error))
-    const { identity } = connection
-    if (identity === undefined || this.source.engine?.resolve === undefined) return answer
-    const timeoutMs = Math.min(this.request.answerTimeoutMs, this.request.timeoutMs)
-    return { outcome: await this.source.engine.resolve(identity, timeoutMs), error: answer.error }
   }
 
   #commitFailure(outcome: Outcome, error: unknown): unknown {
@@ -301,8 +313,8 @@ export class Transaction implements RecordedTransaction {
   /** Tells TypeORM's subscribers how it ended; for after the session has let go of it, so that they can use the session. */
   get endHook(): Hook | undefined {
     if (!this.#isAnnounced || !this.events.isHeard) return undefined
-    if (this.outcome === "committed") return () => this.events.broadcast("AfterTransactionCommit")
-    return this.outcome === "rolled back" ? () => this.events.broadcast("AfterTransactionRollback") : undefined
+    if (this.outcome === "committed") return () => this.events.broadcastOutside("AfterTransactionCommit")
+    return this.outcome === "rolled back" ? () => this.events.broadcastOutside("AfterTransactionRollback") : undefined
   }
 
   /**
@@ -320,21 +332,10 @@ export class Transaction implements RecordedTransaction {
       await this.events.broadcast("BeforeTransactionRollback").catch((error: unknown) => this.owner.report(error))
       this.#isEnding = true
       // Behind a statement that still runs, ROLLBACK would wait for it; `release()` ends such a connection.
-      if (connection.isSettled) await this.#sendRollback(connection)
+      if (connection.isSettled) await sendRollback(connection, this.events, this.owner)
     }
     this.#release()
     this.outcome ??= "rolled back"
-  }
-
-  async #sendRollback(connection: Connection): Promise<void> {
-    this.events.log("ROLLBACK")
-    try {
-      await connection.rollback()
-    } catch (error) {
-      // The server rolls back what was open when the connection ends.
-      connection.end(error as Error)
-      this.owner.report(error)
-    }
   }
 
   /** Asks the database to stop the running statement. Never rejects; an end that is under way is left alone. */
@@ -356,7 +357,7 @@ export class Transaction implements RecordedTransaction {
     // What comes next is not one statement of which it is known what it does, and must not be without its begin.
     this.#mayDefer = false
     await this.connect()
-    if (!this.#isAnnounced) await this.#announceBegin()
+    if (!this.#isAnnounced) await this.#announceBegin("")
     return this.#open(blocks)
   }
 
@@ -432,9 +433,9 @@ export class Transaction implements RecordedTransaction {
   }
 
   /** Once; what a subscriber sends then begins the transaction. */
-  async #announceBegin(): Promise<void> {
+  async #announceBegin(text: string): Promise<void> {
     this.#isAnnounced = true
-    if (this.events.isHeard) await this.events.broadcast("BeforeTransactionStart")
+    if (this.events.isHeard) await this.#tell("BeforeTransactionStart", text)
   }
 
   /** A subscriber that fails here forbids the commit. */

@@ -1,3 +1,4 @@
+import { AsyncResource } from "node:async_hooks"
 import type { QueryRunner } from "typeorm"
 import type { ConnectionOwner, IsolationLevel } from "../engine/connection"
 import type { Linked } from "../engine/linked-list"
@@ -196,11 +197,15 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   stream(block: Block, text: string, parameters: readonly unknown[] | undefined): Promise<NodeJS.ReadableStream> {
     const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) return Promise.reject(innermost)
+    const inContext = AsyncResource.bind((fn: () => boolean) => fn())
     return new Promise((resolve, reject) => {
       const step = async () => {
         const stream = await this.#opened().stream(text, parameters, levels(innermost))
+        // Its events come from the driver's socket, in the context of the request that had it opened.
+        const emit = stream.emit.bind(stream)
+        stream.emit = (...event) => inContext(() => emit(...event))
         this.streams ??= new OpenStreams()
-        const ended = this.streams.follow(stream)
+        const ended = this.streams.follow(stream, innermost)
         resolve(stream)
         await ended
       }
