@@ -181,6 +181,12 @@ export interface Engine {
   /** What became of a transaction whose COMMIT was not answered. Never rejects. @param identity the row of `identification` */
   resolve?(identity: string, timeoutMs: number): Promise<Outcome>
 
+  /**
+   * Resolves once every connection was given back: some are kept after the end of their session, until a cancel is over or a connect
+   * that was given up has ended.
+   */
+  whenReturned?(): Promise<void>
+
   /** Ends the connections that are its own; those of the `DataSource` are ended by `dataSource.destroy()`. */
   close(): void
 }

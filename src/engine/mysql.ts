@@ -424,6 +424,11 @@ export class MysqlEngine implements Engine {
     return { size: this.#driver.pool?._allConnections.length ?? 0, max }
   }
 
+  async whenReturned(): Promise<void> {
+    await this.#primary.whenFree()
+    await this.#replicas?.whenFree()
+  }
+
   close(): void {}
 
   /**

@@ -425,6 +425,11 @@ export class PostgresEngine implements Engine {
     }
   }
 
+  async whenReturned(): Promise<void> {
+    await this.#primary.whenFree()
+    await this.#replicas?.whenFree()
+  }
+
   close(): void {}
 
   cancel(client: PostgresClient): Promise<void> {

@@ -29,6 +29,7 @@ export class Slots<Item = never> {
   /** One of them more than once where it asked for another place before it gave back the first. */
   readonly #holders: ConnectionOwner[] = []
   readonly #waiters = new LinkedList<Waiter<Item>>()
+  #onFree: (() => void)[] | undefined
   /** One for all waiters, for the first deadline: one for each would cost every request of a busy server. */
   #timer: NodeJS.Timeout | undefined
   #timerEndsAt = Number.POSITIVE_INFINITY
@@ -39,6 +40,15 @@ export class Slots<Item = never> {
     /** what a place stands for in error messages, such as "connection" */
     private readonly noun: string,
   ) {}
+
+  /** Resolves once nobody holds a place. */
+  whenFree(): Promise<void> {
+    if (this.#holders.length === 0) return Promise.resolve()
+    return new Promise((resolve) => {
+      this.#onFree ??= []
+      this.#onFree.push(resolve)
+    })
+  }
 
   get waiting(): number {
     return this.#waiters.size
@@ -85,7 +95,10 @@ export class Slots<Item = never> {
     const last = this.#holders.pop() as ConnectionOwner
     if (place < this.#holders.length) this.#holders[place] = last
     const next = this.#waiters.first
-    if (next === undefined) return
+    if (next === undefined) {
+      if (this.#onFree && this.#holders.length === 0) for (const resolve of this.#onFree.splice(0)) resolve()
+      return
+    }
     this.#waiters.remove(next)
     this.#rest()
     next.request.wait = undefined

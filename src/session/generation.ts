@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises"
 import type { DataSource } from "typeorm"
 import type { Engine, PoolStats } from "../engine/connection"
 import { buildMetadata, initialize } from "../engine/data-source"
@@ -131,6 +132,9 @@ export class Generation implements UnitKeeper {
   }
 }
 
+/** Longer than any cancel; a connect that hangs is left behind. */
+const LONGEST_RETURN_MS = 3_000
+
 /** Starts the `DataSource` once for all that ask at the same time; a failed start is forgotten, and the next one tries again. */
 class GenerationSource implements EngineSource {
   engine: Engine | undefined
@@ -153,6 +157,9 @@ class GenerationSource implements EngineSource {
       // Whoever began a transaction has been told; there is nothing to end.
     }
     if (!isOwned) return
+    // A driver's pool may wait for ever for a connection that is ended under it (mysql2 3.24 `base/pool.js`, `end()`).
+    const returned = this.engine?.whenReturned?.()
+    if (returned) await Promise.race([returned, sleep(LONGEST_RETURN_MS, undefined, { ref: false })])
     // One that stands in for the real one holds a connection, which the `DataSource` would wait for.
     this.engine?.close()
     closeEngine(this.dataSource)
