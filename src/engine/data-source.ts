@@ -67,7 +67,7 @@ function build(
     hideSecrets(complete.entities === undefined ? { ...complete, entities: importedEntities() } : complete),
   )
   adaptGuids(dataSource)
-  return dataSource
+  return hideDataSourceSecrets(dataSource)
 }
 
 /**
@@ -76,12 +76,14 @@ function build(
  */
 export function adoptDataSource(dataSource: DataSource): void {
   adaptGuids(dataSource)
+  hideDataSourceSecrets(dataSource)
   // TypeORM itself cannot set options that are frozen.
   if (dataSource.isInitialized || !Object.isExtensible(dataSource.options)) return
   const missing = missingSettings(dataSource.options, CONNECT_TIMEOUT_MS)
   dataSource.setOptions(missing as Partial<DataSourceOptions>)
   // TypeORM's MySQL driver connects with a copy of the options (typeorm 1.1.1 `MysqlDriver`).
   Object.assign(dataSource.driver.options, missing)
+  hideDataSourceSecrets(dataSource)
 }
 
 /**

@@ -39,10 +39,18 @@ export class Blocks {
     if (block.isUndone) return rolledBackError()
     const own = block.heir
     const started = blockOfCode(this.#root)
-    if (started === undefined) return own
+    if (started === undefined) return this.#byHandIn(own)
     if (started.isUndone) return rolledBackError()
     const belonging = started.heir
-    return belonging.isWithin(own) ? belonging : own
+    return this.#byHandIn(belonging.isWithin(own) ? belonging : own)
+  }
+
+  /** What is begun by hand in a block takes all that belongs to that block, whichever variable began it. */
+  #byHandIn(block: Block): Block {
+    const { top } = this.#queue
+    let outer = top
+    while (outer !== block && outer.isByHand && outer.parent) outer = outer.parent
+    return outer === block ? top : block
   }
 
   /** @throws {SessionStateError} inside a block, which ends by itself */
