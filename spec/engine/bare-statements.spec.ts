@@ -3,7 +3,9 @@ import { bareStatements } from "../../src/engine/bare-statements"
 
 describe("bareStatements()", () => {
   it("takes comments, quoted texts and names for none of the statement's words", () => {
-    expect(bareStatements("/* undo; */ ROLLBACK -- all;\n TO 'a;''b'", "postgres")).to.deep.equal(['ROLLBACK   TO ""'])
+    expect(bareStatements("/* undo; */ ROLLBACK -- all;\n TO 'a;''b'", "postgres")).to.deep.equal([
+      'ROLLBACK  \n TO ""',
+    ])
     expect(bareStatements('ROLLBACK TO "rollback"; SELECT $$;rollback$$', "postgres")).to.deep.equal([
       'ROLLBACK TO ""',
       'SELECT ""',
