@@ -41,6 +41,8 @@ const SQLSTATE: Readonly<Record<string, FailureKind>> = {
   "40P01": "serialization",
   "55P03": "lock-timeout",
   "57014": "statement-timeout",
+  "25P03": "unavailable",
+  "25P04": "statement-timeout",
   "57P01": "unavailable",
   "57P02": "unavailable",
   "57P03": "unavailable",

@@ -1,4 +1,5 @@
 import { type DataSource, type DataSourceOptions, QueryResult } from "typeorm"
+import { bareStatements } from "./bare-statements"
 import type {
   AcquireRequest,
   BeginOptions,
@@ -20,7 +21,6 @@ import {
   PooledConnection,
   type PoolSlots,
 } from "./pool"
-import { isRollbackTo } from "./rollback-to"
 import { Slots } from "./slots"
 import { assertVariables, refuseResolve } from "./variables"
 
@@ -88,15 +88,21 @@ const KEPT_LIMIT = "@routing_controllers_typeorm_limit"
 /** What the server says that it is running on a connection. */
 const RUNNING = "SELECT INFO AS text FROM information_schema.PROCESSLIST WHERE ID = "
 /** What commits the transaction that is open, and may open another one. */
-const COMMITS = /^\s*(?:begin|start\s+transaction|commit)\b/i
-const ROLLBACK = /^\s*rollback\b/i
+const COMMITS = /^(?:begin(?!\s+not\b)|start\s+transaction|commit)\b/i
+const ROLLBACK = /^rollback\b(?!\s+(?:work\s+)?to\b)/i
+/** What ends a transaction by its own name, also where another one is open behind it; anywhere in the text, so that most need no closer look. */
+const NAMES_AN_END = /\b(?:begin|start|commit|rollback)\b/i
+/** What runs other statements, of which nobody here knows what they do. */
+const RUNS_OTHERS = /^(?:call|execute|begin\s+not|do|select|with|set|if|case|for|loop|while|repeat|\/\*)/i
 /** What does not commit the transaction that it is part of; after the failure of one the server has rolled it back. */
-const PART_OF_TRANSACTION = /^\s*(?:\(*\s*select|insert|update|delete|replace|with|do|set|values|load)\b/i
+const PART_OF_TRANSACTION = /^(?:\(*\s*select|insert|update|delete|replace|with|do|set|values|load)\b/i
 
 class MysqlConnection extends PooledConnection implements Connection {
   /** the last status flags that came, as far as they tell of a transaction; rows come without any, and end none */
   #isOpen = false
   #limitVariable: string | undefined
+  /** whether a result stream has not come to its end */
+  #isStreaming = false
   /** what was sent last */
   #sent: readonly [text: string, parameters: readonly unknown[] | undefined] = ["", undefined]
 
@@ -133,13 +139,14 @@ class MysqlConnection extends PooledConnection implements Connection {
       await this.#noticeEndAfterFailure(text)
       throw error
     }
-    this.#noticeEnd(text, raw)
+    this.#noticeEnd(text)
     return toQueryResult(raw)
   }
 
   /** Each in a round trip of its own: the driver sends one statement after another. */
   async control(statements: readonly string[]): Promise<void> {
     this.isPrefixDone = false
+    if (this.cancelling) await this.cancelling
     for (const statement of statements) {
       await this.#send(statement, undefined, "answer")
       if (statement.startsWith("START TRANSACTION")) this.hasBegun = true
@@ -162,6 +169,8 @@ class MysqlConnection extends PooledConnection implements Connection {
   }
 
   async commit(): Promise<CommitAnswer> {
+    // It might hit the COMMIT instead of the stream that was left.
+    if (this.cancelling) await this.cancelling
     if (!this.isAlive || this.client.stream.writable === false) {
       return { outcome: "rolled back", error: lostBeforeCommit() }
     }
@@ -186,15 +195,15 @@ class MysqlConnection extends PooledConnection implements Connection {
     if (this.cancelling) await this.cancelling
     this.#sent = [text, parameters]
     const query = this.client.query(text, parameters)
-    let hasEnded = false
+    this.#isStreaming = true
     const ended = () => {
-      hasEnded = true
+      this.#isStreaming = false
     }
     query.once("end", ended)
     query.once("error", ended)
     const stream = query.stream()
     stream.once("close", () => {
-      if (!hasEnded) void this.stop(false)
+      if (this.#isStreaming) void this.stop(false)
     })
     return stream
   }
@@ -237,19 +246,27 @@ class MysqlConnection extends PooledConnection implements Connection {
     }
   }
 
-  #noticeEnd(text: string, raw: unknown): void {
-    if (!this.hasBegun) return
-    if (COMMITS.test(text)) this.endSeen = "committed"
-    else if (ROLLBACK.test(text) && !isRollbackTo(text)) this.endSeen = "rolled back"
-    // A procedure may have done either; DDL commits.
-    else if (!this.#isOpen) this.endSeen = Array.isArray(raw) ? "unknown" : "committed"
+  #noticeEnd(text: string): void {
+    if (!this.hasBegun || (this.#isOpen && !NAMES_AN_END.test(text))) return
+    const [first = "", ...others] = bareStatements(text, "mysql")
+    if (others.length > 0) {
+      const hasEnded = [first, ...others].some((statement) => COMMITS.test(statement) || ROLLBACK.test(statement))
+      if (hasEnded || !this.#isOpen) this.endSeen = "unknown"
+    } else if (COMMITS.test(first)) this.endSeen = "committed"
+    else if (ROLLBACK.test(first)) this.endSeen = "rolled back"
+    // DDL commits.
+    else if (!this.#isOpen) this.endSeen = RUNS_OTHERS.test(first) ? "unknown" : "committed"
   }
 
   /** An error comes without the status; a deadlock has ended the transaction, and so has DDL that failed. */
   async #noticeEndAfterFailure(text: string): Promise<void> {
     if (!this.hasBegun || !this.isAlive || !this.isSettled) return
     await this.askStatus()
-    if (this.isAlive && !this.#isOpen) this.endSeen = PART_OF_TRANSACTION.test(text) ? "rolled back" : "committed"
+    if (!this.isAlive || this.#isOpen) return
+    const [first = "", ...others] = bareStatements(text, "mysql")
+    if (others.length > 0 || COMMITS.test(first)) this.endSeen = "unknown"
+    else if (PART_OF_TRANSACTION.test(first)) this.endSeen = "rolled back"
+    else this.endSeen = RUNS_OTHERS.test(first) ? "unknown" : "committed"
   }
 
   #send(text: string, parameters: readonly unknown[] | undefined, limit: "answer" | "statement"): Promise<unknown> {

@@ -236,7 +236,9 @@ export abstract class PooledConnection implements Connection, Due {
     const { answerTimeoutMs, statementTimeoutMs, timeoutMs } = request
     if (limit === "statement") return statementTimeoutMs && statementTimeoutMs + GRACE_MS
     // There must be time left for another connection.
-    if (this.isDoubtful && !this.hasBegun) return Math.min(answerTimeoutMs, Math.max(LEAST_DOUBT_MS, timeoutMs / 2))
+    if (this.isDoubtful && !this.hasBegun) {
+      return Math.min(answerTimeoutMs, timeoutMs, Math.max(LEAST_DOUBT_MS, timeoutMs / 2))
+    }
     return answerTimeoutMs
   }
 

@@ -1,4 +1,5 @@
 import { type DataSource, QueryResult } from "typeorm"
+import { bareStatements } from "./bare-statements"
 import type {
   AcquireRequest,
   BeginOptions,
@@ -113,7 +114,13 @@ class PostgresConnection extends PooledConnection implements Connection {
     prefix: readonly string[],
   ): Promise<QueryResult> {
     if (this.cancelling) await this.cancelling
-    const raw = await this.#run(text, parameters, prefix)
+    let raw: PostgresResult | PostgresResult[]
+    try {
+      raw = await this.#run(text, parameters, prefix)
+    } catch (error) {
+      this.#noticeEndAfterFailure(text)
+      throw error
+    }
     this.#noticeEnd(text, raw)
     return toQueryResult(raw)
   }
@@ -256,9 +263,15 @@ class PostgresConnection extends PooledConnection implements Connection {
     }
     const commands = Array.isArray(raw) ? raw.map(({ command }) => command) : [raw.command]
     const last = commands.findLast((command) => command === "COMMIT" || command === "ROLLBACK")
-    const isToSavepoint = last === "ROLLBACK" && this.status === "open" && !WHOLE_ROLLBACK.test(text)
+    const isToSavepoint = last === "ROLLBACK" && this.status === "open" && !hasWholeRollback(text)
     if (last && !isToSavepoint) this.endSeen = last === "COMMIT" ? "committed" : "rolled back"
     else if (this.status === "none") this.endSeen = "unknown"
+  }
+
+  /** A COMMIT that is refused has rolled back; of several statements a COMMIT may have come before the one that failed. */
+  #noticeEndAfterFailure(text: string): void {
+    if (!this.hasBegun || this.status !== "none") return
+    this.endSeen = bareStatements(text, "postgres").length > 1 ? "unknown" : "rolled back"
   }
 
   #send(text: string): Promise<PostgresResult | PostgresResult[]> {
@@ -271,7 +284,12 @@ class PostgresConnection extends PooledConnection implements Connection {
 /** pg 8.23 `lib/client.js`, `query` */
 const READ_TIMEOUT = "Query read timeout"
 
-const WHOLE_ROLLBACK = /\brollback\b(?!\s+(?:work\s+|transaction\s+)?to\b)/i
+const WHOLE_ROLLBACK = /^(?:rollback|abort)\b(?!\s+(?:work\s+|transaction\s+)?to\b)/i
+
+/** Each statement by how it begins: the word may stand in a comment, a text or a name. */
+function hasWholeRollback(text: string): boolean {
+  return bareStatements(text, "postgres").some((statement) => WHOLE_ROLLBACK.test(statement))
+}
 
 /** Connection exceptions, and "statement completion unknown" of clusters. */
 function leavesOpen(error: unknown): boolean {
@@ -387,6 +405,8 @@ export class PostgresEngine implements Engine {
    */
   async learn(): Promise<void> {
     const [client, release] = await this.driver.obtainMasterConnection()
+    // One of the start, which nobody listens to yet: ended between two questions it would end the process.
+    this.#connectionOf(client)
     const ask = (text: string, parameters?: readonly unknown[]) =>
       new Promise<Record<string, unknown>[]>((resolve, reject) => {
         client.query(text, parameters, (error, result) => {

@@ -15,6 +15,8 @@ export interface Handle {
   prepare(text: string): Statement
   pragma(text: string): unknown
   close(): void
+  /** lets it run statements while somebody iterates over a result */
+  unsafeMode(isUnsafe: boolean): unknown
 }
 
 /** The part of TypeORM 1.1.1's `BetterSqlite3Driver` that is used; `createDatabaseConnection` is protected there. */

@@ -1,5 +1,6 @@
 import { type DataSource, type QueryResult, TypeORMError } from "typeorm"
 import { SessionOptionsError } from "../errors"
+import { bareStatements } from "./bare-statements"
 import type {
   AcquireRequest,
   BeginOptions,
@@ -97,7 +98,9 @@ class SqliteConnection implements Connection {
 
   /** Raw COMMIT or ROLLBACK; SQLite also rolls back by itself (a full disk, `ON CONFLICT ROLLBACK`). */
   #noticeEnd(text: string): void {
-    if (this.hasBegun && !this.client.inTransaction) this.#endSeen = COMMIT.test(text) ? "committed" : "rolled back"
+    if (!this.hasBegun || this.client.inTransaction) return
+    const [first = ""] = bareStatements(text, "sqlite")
+    this.#endSeen = COMMIT.test(first) ? "committed" : "rolled back"
   }
 
   looksLikeRead(text: string): boolean {
@@ -160,12 +163,24 @@ class SqliteConnection implements Connection {
     this.#refusal = undefined
     const isClean = this.status === "none"
     this.#isEnded = false
-    if (this.client.open) {
-      if (this.client.inTransaction) this.#run("ROLLBACK")
-      if (this.#readOnly) this.client.pragma("query_only = 0")
+    let isBroken = !isClean
+    try {
+      this.#clean()
+    } catch {
+      // Somebody still iterates over a result of the handle's own: the handle is given up, and its locks are not.
+      isBroken = true
+      this.client.unsafeMode(true)
+      this.#clean()
+    } finally {
+      this.#readOnly = false
+      this.engine.checkIn(this, request, isBroken)
     }
-    this.#readOnly = false
-    this.engine.checkIn(this, request, !isClean)
+  }
+
+  #clean(): void {
+    if (!this.client.open) return
+    if (this.client.inTransaction) this.#run("ROLLBACK")
+    if (this.#readOnly) this.client.pragma("query_only = 0")
   }
 
   #held(): AcquireRequest {
@@ -224,7 +239,7 @@ class SqliteConnection implements Connection {
   }
 }
 
-const COMMIT = /^\s*(?:commit|end)\b/i
+const COMMIT = /^(?:commit|end)\b/i
 const QUERY_ONLY = "PRAGMA query_only = 1"
 
 /**
@@ -384,7 +399,11 @@ export class SqliteEngine implements Engine {
 
   #end(connection: SqliteConnection): void {
     this.#size--
-    connection.client.close()
+    try {
+      connection.client.close()
+    } catch {
+      // It cannot be closed while somebody iterates over a result of its own; it holds no lock and is lent to nobody.
+    }
   }
 
   #file(): string {
