@@ -15,6 +15,8 @@ interface ByHand {
 export class Ownership {
   readonly #blockOf = new Map<Session, BlockRecord>()
   readonly #byHand = new Map<Session, ByHand[]>()
+  /** those whose code has not ended them yet, in the order begun */
+  readonly #running = new Map<BlockRecord, Session>()
   /** those that are under way: their later steps may meet another block */
   readonly #pending = new Map<StatementRecord, Session>()
 
@@ -51,6 +53,24 @@ export class Ownership {
   beginByHand(session: Session, block: BlockRecord): void {
     this.#byHand.set(session, [...this.#entriesOf(session), { block, isSure: false }])
     for (const [record, its] of this.#pending) if (its === session) add(record, [block])
+  }
+
+  /** @param around the blocks by hand that the code is in which begins it @returns whether another one is open beside it */
+  enterByHand(session: Session, block: BlockRecord, around: readonly BlockRecord[]): boolean {
+    const isBeside = [...this.#running].some(([other, its]) => its === session && !around.includes(other))
+    this.#running.set(block, session)
+    return isBeside
+  }
+
+  /** @returns whether one that was begun in it is still to be ended by its own code */
+  hasByHandInside(block: BlockRecord): boolean {
+    const blocks = [...this.#running]
+    const index = blocks.findIndex(([other]) => other === block)
+    return blocks.slice(index + 1).some(([, its]) => its === blocks[index]?.[1])
+  }
+
+  leaveByHand(block: BlockRecord): void {
+    this.#running.delete(block)
   }
 
   assureByHand(block: BlockRecord): void {
