@@ -324,7 +324,8 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     while (!this.isQuiet) {
       if (this.queue.isIdle) this.blocks.refuseByHand()
       await this.queue.run(this.root, COMMIT, async () => undefined)
-      await nextTick()
+      // What still waits here may wait for a timer or an answer: without a turn of the event loop neither would come.
+      await (this.queue.isIdle ? nextTick() : new Promise(setImmediate))
     }
   }
 
