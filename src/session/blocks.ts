@@ -120,7 +120,14 @@ export class Blocks {
 
   async rollback(block: Block): Promise<void> {
     this.#queue.refuseBlock(block, rolledBackError)
-    const hooks = await this.#queue.runLast(block, () => this.#undo(block), true)
+    let hooks: readonly Hook[]
+    try {
+      hooks = await this.#queue.runLast(block, () => this.#undo(block), true)
+    } catch (error) {
+      // A block around it was undone meanwhile, and this one with it.
+      if (block.isUndone) return
+      throw error
+    }
     await runHooks(hooks, this.host)
   }
 

@@ -111,7 +111,8 @@ export class StatementQueue {
   refuseBlock(block: Block, reason: () => Error): void {
     for (let index = this.#waiting.length - 1; index >= 0; index--) {
       const task = this.#waiting[index]
-      if (!task?.block.isWithin(block) || task.isLast) continue
+      // The end of a block that is undone already would never get its turn.
+      if (!task?.block.isWithin(block) || (task.isLast && !task.block.isUndone)) continue
       this.#waiting.splice(index, 1)
       this.#refuse(task, reason())
     }
