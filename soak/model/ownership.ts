@@ -17,6 +17,7 @@ export class Ownership {
   readonly #byHand = new Map<Session, ByHand[]>()
   /** those whose code has not ended them yet, in the order begun */
   readonly #running = new Map<BlockRecord, Session>()
+  readonly #leftOpen = new Map<BlockRecord, Session>()
   /** those that are under way: their later steps may meet another block */
   readonly #pending = new Map<StatementRecord, Session>()
 
@@ -62,15 +63,17 @@ export class Ownership {
     return isBeside
   }
 
-  /** @returns whether one that was begun in it is still to be ended by its own code */
+  /** @returns whether one that was begun in it is open still: an end meant for this one is that of the other */
   hasByHandInside(block: BlockRecord): boolean {
-    const blocks = [...this.#running]
+    const blocks = [...this.#running, ...this.#leftOpen]
     const index = blocks.findIndex(([other]) => other === block)
     return blocks.slice(index + 1).some(([, its]) => its === blocks[index]?.[1])
   }
 
   leaveByHand(block: BlockRecord): void {
+    const session = this.#running.get(block)
     this.#running.delete(block)
+    if (session && block.outcome === undefined) this.#leftOpen.set(block, session)
   }
 
   assureByHand(block: BlockRecord): void {
