@@ -65,9 +65,9 @@ export class Ownership {
 
   /** @returns whether one that was begun in it is open still: an end meant for this one is that of the other */
   hasByHandInside(block: BlockRecord): boolean {
-    const blocks = [...this.#running, ...this.#leftOpen]
-    const index = blocks.findIndex(([other]) => other === block)
-    return blocks.slice(index + 1).some(([, its]) => its === blocks[index]?.[1])
+    const session = this.#running.get(block)
+    const others = [...this.#running, ...this.#leftOpen]
+    return others.some(([other, its]) => its === session && other.openedAt > block.openedAt)
   }
 
   leaveByHand(block: BlockRecord): void {
