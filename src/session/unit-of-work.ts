@@ -307,7 +307,10 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     const inner = this.blocks.takeOpenHooks((block) => (block === this.root ? [] : block.hooks.take("rolled back")))
     const hooks = await rollbackOpen(this)
     this.#closed()
-    await runHooks([...(this.#dueHooks ?? []), ...hooks, ...inner, ...this.root.hooks.take("rolled back")], this)
+    // The statement that noticed the end may not have run them yet, and is not to run them again.
+    const due = this.#dueHooks ?? []
+    this.#dueHooks = undefined
+    await runHooks([...due, ...hooks, ...inner, ...this.root.hooks.take("rolled back")], this)
   }
 
   #closed(): void {
