@@ -14,6 +14,8 @@ interface Place {
   readonly variables: readonly Session[]
   /** the block whose code it is */
   readonly block: BlockRecord
+  /** the blocks begun by hand that it is in */
+  readonly byHand: readonly BlockRecord[]
 }
 
 /** Programs that wait for one another end by this. */
@@ -88,7 +90,7 @@ export class Execution {
 
   #start(session: Session, steps: readonly Step[]): Promise<void> {
     this.#ownership.bind(session, this.trace.session)
-    return this.#steps(steps, { variables: [session], block: this.trace.session })
+    return this.#steps(steps, { variables: [session], block: this.trace.session, byHand: [] })
   }
 
   async #steps(steps: readonly Step[], place: Place): Promise<void> {
@@ -177,7 +179,7 @@ export class Execution {
         inner = given
         this.#ownership.bind(given, block)
         try {
-          await this.#steps(step.body, { variables: [...place.variables, given], block })
+          await this.#steps(step.body, { ...place, variables: [...place.variables, given], block })
         } catch (error) {
           block.bodyError = { error }
           throw error
@@ -205,6 +207,15 @@ export class Execution {
     const block = new BlockRecord(step.id, "by hand", this.#ownership.of(session, place.block), trace.now())
     trace.blocks.push(block)
     this.#ownership.beginByHand(session, block)
+    if (this.#ownership.enterByHand(session, block, place.byHand)) trace.isEntangled = true
+    try {
+      await this.#inHand(step, runner, block, { variables: [session], block, byHand: [...place.byHand, block] })
+    } finally {
+      this.#ownership.leaveByHand(block)
+    }
+  }
+
+  async #inHand(step: HandStep, runner: QueryRunner, block: BlockRecord, place: Place): Promise<void> {
     try {
       await runner.startTransaction()
     } catch (error) {
@@ -213,12 +224,13 @@ export class Execution {
     }
     this.#ownership.assureByHand(block)
     try {
-      await this.#steps(step.body, { variables: [session], block })
+      await this.#steps(step.body, place)
     } catch (error) {
       block.bodyError = { error }
       throw error
     } finally {
-      block.bodyEndedAt = trace.now()
+      block.bodyEndedAt = this.trace.now()
+      if (this.#ownership.hasByHandInside(block)) this.trace.isEntangled = true
       if (step.end === "rollback" || (step.end === "repair" && block.bodyError)) {
         await this.#rollbackByHand(runner, block)
       } else if (step.end !== "open" && !block.bodyError) await this.#commitByHand(runner, block)

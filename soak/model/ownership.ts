@@ -15,6 +15,9 @@ interface ByHand {
 export class Ownership {
   readonly #blockOf = new Map<Session, BlockRecord>()
   readonly #byHand = new Map<Session, ByHand[]>()
+  /** those whose code has not ended them yet, in the order begun */
+  readonly #running = new Map<BlockRecord, Session>()
+  readonly #leftOpen = new Map<BlockRecord, Session>()
   /** those that are under way: their later steps may meet another block */
   readonly #pending = new Map<StatementRecord, Session>()
 
@@ -51,6 +54,26 @@ export class Ownership {
   beginByHand(session: Session, block: BlockRecord): void {
     this.#byHand.set(session, [...this.#entriesOf(session), { block, isSure: false }])
     for (const [record, its] of this.#pending) if (its === session) add(record, [block])
+  }
+
+  /** @param around the blocks by hand that the code is in which begins it @returns whether another one is open beside it */
+  enterByHand(session: Session, block: BlockRecord, around: readonly BlockRecord[]): boolean {
+    const isBeside = [...this.#running].some(([other, its]) => its === session && !around.includes(other))
+    this.#running.set(block, session)
+    return isBeside
+  }
+
+  /** @returns whether one that was begun in it is open still: an end meant for this one is that of the other */
+  hasByHandInside(block: BlockRecord): boolean {
+    const session = this.#running.get(block)
+    const others = [...this.#running, ...this.#leftOpen]
+    return others.some(([other, its]) => its === session && other.openedAt > block.openedAt)
+  }
+
+  leaveByHand(block: BlockRecord): void {
+    const session = this.#running.get(block)
+    this.#running.delete(block)
+    if (session && block.outcome === undefined) this.#leftOpen.set(block, session)
   }
 
   assureByHand(block: BlockRecord): void {

@@ -117,7 +117,9 @@ export class Refusals {
       case "SessionClosedError":
         return this.trace.closingAt < settledAt
       case "TransactionAbortedError":
-        return this.#isAborted(owners, calledAt, settledAt) || this.#isCutOff(owners, settledAt)
+        return (
+          this.trace.isEntangled || this.#isAborted(owners, calledAt, settledAt) || this.#isCutOff(owners, settledAt)
+        )
       default:
         // Who waits for a block that nobody ends is told so.
         return (this.#hasByHand || this.#isCutOff(owners, settledAt)) && /Timeout|State|Aborted/.test(name)

@@ -172,7 +172,7 @@ function effectsOf(trace: Trace): Effect[] {
     for (const mark of marksIn(text, parameters)) {
       const { id, part } = stepOfMark(mark)
       const record = records.get(id)
-      if (!record) continue
+      if (!record || record.step.do === "raw") continue
       const { step } = record
       const verb = /ON (CONFLICT|DUPLICATE)/.test(text)
         ? "UPSERT"

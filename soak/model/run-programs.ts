@@ -4,6 +4,7 @@ import type { ModelDatabase } from "./model-database"
 import { bodiesOf, countSteps, type Program, type Step } from "./program"
 import { textOfProgram } from "./program-text"
 import { shrink } from "./shrink"
+import { nameOf, type Settled, type Trace } from "./trace"
 
 const TRIES_WITH_KILLS = 10
 
@@ -48,20 +49,43 @@ export async function runPrograms(database: ModelDatabase, options: ModelRunOpti
 export async function replayProgram(database: ModelDatabase, program: Program, times: number): Promise<number> {
   return withChecker(database, async (checker) => {
     let failed = 0
+    let isShown = false
     console.log(textOfProgram(program))
     for (let time = 0; time < times; time++) {
       const result = await checker.check(program)
       if (result.differences.length > 0) failed++
       console.log(`${database.title}: ${result.differences.length === 0 ? "no difference" : describe(result)}`)
-      if (time === 0)
-        for (const { at, text, parameters, hasFailed } of result.trace.sent) {
-          console.log(
-            `  ${at} ${text} ${parameters.length > 0 ? JSON.stringify(parameters) : ""}${hasFailed ? " FAILED" : ""}`,
-          )
-        }
+      // The first one that shows it, or else the last one.
+      const isTold: boolean = !isShown && (result.differences.length > 0 || time === times - 1)
+      isShown ||= isTold
+      if (isTold) console.log(linesOf(result.trace).join("\n"))
     }
     return failed
   })
+}
+
+/** What was sent and called, in order; a call with the time of its answer. */
+function linesOf({ sent, statements, ends, blocks }: Trace): string[] {
+  const answer = ({ settledAt, error }: Settled) => `until ${settledAt}${error ? ` (${nameOf(error.error)})` : ""}`
+  const lines: [number, string][] = [
+    ...sent.map(({ at, text, parameters, hasFailed }): [number, string] => [
+      at,
+      `${text} ${parameters.length > 0 ? JSON.stringify(parameters) : ""}${hasFailed ? " FAILED" : ""}`,
+    ]),
+    ...statements.map((one): [number, string] => [one.calledAt, `  #${one.step.id} called, ${answer(one)}`]),
+    ...ends.map((one): [number, string] => {
+      const caller = one.step ? `#${one.step.id}` : "the end"
+      return [
+        one.calledAt,
+        `  ${caller}: ${one.verb}() called, ${answer(one)}${one.wasInTransaction ? ", in one" : ""}`,
+      ]
+    }),
+    ...blocks.map((one): [number, string] => [
+      one.openedAt,
+      `  #${one.id} opened, ${answer(one)}, its code ended at ${one.bodyEndedAt}`,
+    ]),
+  ]
+  return lines.sort(([one], [other]) => one - other).map(([at, text]) => `  ${at} ${text}`)
 }
 
 /** @returns the smallest program found that shows a difference of the same kind, ready to be printed */

@@ -51,7 +51,10 @@ export function send(db: EntityManager, step: WriteStep | ReadStep | FailStep | 
     case "fail":
       return fail(db, step)
     case "raw":
-      return db.query(step.verb === "TRUNCATE" ? "TRUNCATE TABLE model_scratch" : step.verb)
+      // The mark tells it from the one that the session sends.
+      return db.query(
+        `${step.verb === "TRUNCATE" ? "TRUNCATE TABLE model_scratch" : step.verb} /* ${markOf(step.id)} */`,
+      )
   }
 }
 

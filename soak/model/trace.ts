@@ -33,7 +33,7 @@ interface Called {
 
 export interface Settled {
   settledAt: number
-  error?: { readonly error: unknown }
+  error?: { readonly error: unknown } | undefined
 }
 
 export interface StatementRecord extends Called, Settled {
@@ -82,6 +82,8 @@ export class Trace {
   thrown: { readonly error: unknown } | undefined
   rejected: { readonly error: unknown } | undefined
   hasHung = false
+  /** whether blocks begun by hand on one variable overlapped: an end is then that of the innermost one, whoever began it */
+  isEntangled = false
 
   now(): number {
     return ++this.#clock

@@ -1,3 +1,4 @@
+import { markOf, marksIn } from "./statements"
 import { type EndRecord, nameOf, type SentStatement, type Trace } from "./trace"
 
 /** The end of one transaction. */
@@ -22,6 +23,8 @@ export interface UnseenEnd {
 }
 
 const BEGIN = /^(BEGIN|START TRANSACTION)/
+/** What SQLite refuses to prepare. */
+const UNPREPARABLE = /^NONSENSE|nothing_of_this_name/
 
 /**
  * Finds out where the transactions of a run ended: where the session sent COMMIT or ROLLBACK in a call that was to end one, and
@@ -29,15 +32,14 @@ const BEGIN = /^(BEGIN|START TRANSACTION)/
  */
 export function transactionsOf(trace: Trace): { ends: TransactionEnd[]; unseen: UnseenEnd[] } {
   const raw = rawEnds(trace)
-  const { ends, unseen } = calledEnds(trace, new Set(raw.map(({ at }) => at)))
+  const { ends, unseen } = calledEnds(trace, raw)
   return { ends: [...raw, ...ends].sort((one, other) => one.at - other.at), unseen }
 }
 
 function rawEnds(trace: Trace): TransactionEnd[] {
   return trace.statements.flatMap(({ step, calledAt, settledAt, error }) => {
     if (step.do !== "raw" || error) return []
-    const text = step.verb === "TRUNCATE" ? /^TRUNCATE/ : new RegExp(`^${step.verb}$`)
-    const sent = trace.sent.filter((one) => one.at > calledAt && one.at < settledAt && text.test(one.text)).at(-1)
+    const sent = trace.sent.findLast(({ text }) => marksIn(text, []).includes(markOf(step.id)))
     const outcome = step.verb === "ROLLBACK" ? "rolled back" : "committed"
     return [
       {
@@ -53,55 +55,57 @@ function rawEnds(trace: Trace): TransactionEnd[] {
   })
 }
 
-function calledEnds(trace: Trace, raw: ReadonlySet<number>): { ends: TransactionEnd[]; unseen: UnseenEnd[] } {
+function calledEnds(trace: Trace, raw: readonly TransactionEnd[]): { ends: TransactionEnd[]; unseen: UnseenEnd[] } {
   const ends: TransactionEnd[] = []
   const unseen: UnseenEnd[] = []
-  const sentBy = claims(trace, raw)
-  for (const record of bySettling(trace)) {
-    const { step, verb, calledAt, settledAt, error, wasInTransaction } = record
+  const records = inOrder(trace)
+  const sentBy = claims(trace, records)
+  const add = (record: EndRecord, at: number) => {
+    const { step, verb, calledAt, settledAt, error } = record
     const name = error && nameOf(error.error)
-    if (isRefused(record)) continue
-    const sent = sentBy.get(record)
-    // One that comes when another one has ended it ends nothing.
-    if (!sent && (!wasInTransaction || ends.some((other) => other.until > calledAt))) {
-      const isAwaited = trace.statements.some((one) => one.calledAt < calledAt && one.settledAt > calledAt)
-      if (isAwaited) unseen.push({ at: unseenAt(trace, calledAt, settledAt), until: settledAt })
-      continue
-    }
     const outcome = verb !== "commit" ? "rolled back" : outcomeOfCommit(name)
-    const isFinal = step === undefined || verb === "close"
     const caller = step ? `#${step.id}` : verb === "commit" ? "the end of run()" : "close()"
     const by = name === undefined ? caller : `${caller} (${name})`
-    const at = sent?.at ?? (isFinal ? settledAt : unseenAt(trace, calledAt, settledAt))
-    ends.push({ at, from: calledAt, until: settledAt, outcome, isRaw: false, isFinal, by })
+    ends.push({ at, from: calledAt, until: settledAt, outcome, isRaw: false, isFinal: isFinal(record), by })
+  }
+  for (const [record, { at }] of sentBy) add(record, at)
+  for (const record of records) {
+    if (sentBy.has(record)) continue
+    const { calledAt, settledAt, wasInTransaction } = record
+    const at = unseenAt(trace, calledAt, settledAt)
+    // One that comes when another one has ended it ends nothing; one that was told of a failure did end it.
+    const isOver = [...raw, ...ends].some((other) => other.until > calledAt && other.from < settledAt)
+    if (nameOf(record.error?.error) === "TransactionAbortedError" || (wasInTransaction && !isOver)) {
+      add(record, isFinal(record) ? settledAt : at)
+    } else if (trace.statements.some((one) => one.calledAt < calledAt && one.settledAt > calledAt)) {
+      unseen.push({ at, until: settledAt })
+    }
   }
   return { ends, unseen: unseen.sort((one, other) => one.at - other.at) }
 }
 
-/** Which COMMIT or ROLLBACK each call sent. Calls may overlap; they are served one after another. @param raw where statements were such an end */
-function claims(trace: Trace, raw: ReadonlySet<number>): ReadonlyMap<EndRecord, SentStatement> {
+/** Which COMMIT or ROLLBACK each call sent. Calls may overlap; they are served in the order issued, and each sends one at most. */
+function claims(trace: Trace, records: readonly EndRecord[]): ReadonlyMap<EndRecord, SentStatement> {
   const found = new Map<EndRecord, SentStatement>()
   const claimed = new Set<SentStatement>()
   const claim = (record: EndRecord, texts: readonly string[]) => {
     const sent = trace.sent.find(
-      (one) =>
-        one.at > record.calledAt &&
-        one.at < record.settledAt &&
-        texts.includes(one.text) &&
-        !claimed.has(one) &&
-        !raw.has(one.at),
+      (one) => one.at > record.calledAt && one.at < record.settledAt && texts.includes(one.text) && !claimed.has(one),
     )
     if (!sent) return
     claimed.add(sent)
     found.set(record, sent)
   }
-  const records = bySettling(trace).filter((record) => !isRefused(record))
   const isCommitted = ({ verb, error }: EndRecord) => verb === "commit" && !error
   for (const record of records.filter(isCommitted)) claim(record, ["COMMIT"])
   for (const record of records) {
     if (!isCommitted(record)) claim(record, record.verb === "commit" ? ["COMMIT", "ROLLBACK"] : ["ROLLBACK"])
   }
   return found
+}
+
+function isFinal({ step, verb }: EndRecord): boolean {
+  return step === undefined || verb === "close"
 }
 
 /** A call that was refused ends nothing. */
@@ -117,13 +121,16 @@ function isRefused({ error }: EndRecord): boolean {
 function unseenAt(trace: Trace, calledAt: number, settledAt: number): number {
   const begin = trace.sent.find(({ at, text }, index) => {
     if (at < calledAt || at > settledAt || !BEGIN.test(text)) return false
-    return trace.sent.slice(index + 1).find((next) => !next.text.startsWith("SAVEPOINT"))?.hasFailed !== true
+    const first = trace.sent.slice(index + 1).find((next) => !next.text.startsWith("SAVEPOINT"))
+    return !(first?.hasFailed && UNPREPARABLE.test(first.text))
   })
   return begin ? begin.at - 0.5 : settledAt
 }
 
-function bySettling(trace: Trace): EndRecord[] {
-  return [...trace.ends].sort((one, other) => one.settledAt - other.settledAt)
+/** As the session serves them; the end of `run()` waits for what was issued before. */
+function inOrder(trace: Trace): EndRecord[] {
+  const orderOf = ({ step, verb, calledAt }: EndRecord) => (step || verb === "close" ? calledAt : Infinity)
+  return trace.ends.filter((record) => !isRefused(record)).sort((one, other) => orderOf(one) - orderOf(other))
 }
 
 function outcomeOfCommit(errorName: string | undefined): TransactionEnd["outcome"] {

@@ -211,5 +211,7 @@ describeOnEach("startFaultyNetwork() in silence", servers, (database) => {
 
 /** Fails at once where another transaction has written to the table. */
 function lockOf({ kind }: TestDatabase): string {
-  return kind === "postgres" ? "LOCK TABLE item IN ACCESS EXCLUSIVE MODE NOWAIT" : "ALTER TABLE item NOWAIT ADD n int"
+  return kind === "postgres"
+    ? "DO $$ BEGIN LOCK TABLE item IN ACCESS EXCLUSIVE MODE NOWAIT; END $$"
+    : "ALTER TABLE item NOWAIT ADD n int"
 }

@@ -304,6 +304,25 @@ describeOnEach("TypeORM's own transactions in a session", sessionDatabases, (dat
     expect(await fixture.texts()).to.deep.equal(["kept"])
   })
 
+  it("by hand are over with the block around them, also where their own end is asked for meanwhile", async () => {
+    const startedAt = performance.now()
+    await fixture.maker.run(async (session) => {
+      const ends: Promise<void>[] = []
+      const undone = session.transaction(async (inner) => {
+        const { queryRunner } = inner
+        await queryRunner?.startTransaction()
+        const statements = Array.from({ length: 20 }, (_, index) => add(inner, `${index}`))
+        const end = () => queryRunner?.rollbackTransaction()
+        ends.push(Promise.all(statements).then(end, end))
+        throw failure
+      })
+      await expect(undone).to.be.rejectedWith(failure)
+      void Promise.allSettled(ends)
+    })
+    expect(performance.now() - startedAt).to.be.below(5_000)
+    expect(await fixture.texts()).to.deep.equal([])
+  })
+
   it("make run() fail, and not wait for ever, where one begun by hand is never ended", async () => {
     const run = fixture.maker.run(async (session) => {
       await session.queryRunner?.startTransaction()

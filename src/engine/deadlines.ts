@@ -2,7 +2,7 @@ import { type Linked, LinkedList } from "./linked-list"
 
 /** What is to have come by a certain time. */
 export interface Due extends Linked {
-  /** ms on the clock of `performance.now()`; written by `watch()` */
+  /** ms on the clock of `performance.now()`, 0 while it is not watched; written here */
   dueAt: number
   /** Called once, when the time is over; it is no longer watched then. */
   overdue(): void
@@ -22,7 +22,10 @@ export function watch(due: Due, ms: number): void {
   wakeAt(due.dueAt)
 }
 
+/** Does nothing for what is not watched, or not any more. */
 export function unwatch(due: Due): void {
+  if (due.dueAt === 0) return
+  due.dueAt = 0
   watched.remove(due)
   if (watched.size === 0) timer?.unref()
 }
@@ -41,6 +44,7 @@ function check(): void {
   for (const due of watched.all()) {
     if (due.dueAt > now) wakeAt(due.dueAt)
     else {
+      due.dueAt = 0
       watched.remove(due)
       due.overdue()
     }

@@ -132,12 +132,19 @@ export class Blocks {
     this.#queue.refuseBlock(block, rolledBackError)
     // Nobody reads on in what is undone.
     this.host.streams?.destroy(block)
-    const hooks = await this.#queue.runLast(
-      block,
-      () => this.#undo(block),
-      () => this.#undoLate(block),
-      true,
-    )
+    let hooks: readonly Hook[]
+    try {
+      hooks = await this.#queue.runLast(
+        block,
+        () => this.#undo(block),
+        () => this.#undoLate(block),
+        true,
+      )
+    } catch (error) {
+      // A block around it was undone meanwhile, and this one with it.
+      if (block.parent?.isUndone) return
+      throw error
+    }
     await runHooks(hooks, this.host)
   }
 
@@ -206,7 +213,7 @@ export class Blocks {
     for (const one of undone) one.outcome = "rolled back"
     this.#queue.top = block.parent ?? this.#root
     // What was issued while it was being undone.
-    this.#queue.refuseBlock(block, rolledBackError)
+    this.#queue.refuseBlock(block, rolledBackError, true)
     return undone.flatMap(({ hooks }) => hooks.take("rolled back"))
   }
 }

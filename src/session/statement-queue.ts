@@ -109,11 +109,16 @@ export class StatementQueue {
     for (const task of this.#waiting.splice(0)) this.#refuse(task, this.#refuser.refuseWaiting())
   }
 
-  /** Refuses the waiting steps of one block; it has been rolled back under them. */
-  refuseBlock(block: Block, reason: () => Error): void {
+  /**
+   * Refuses the waiting steps of one block; it is rolled back under them.
+   * @param isOver whether it has been, so that no block inside it is left to be ended
+   */
+  refuseBlock(block: Block, reason: () => Error, isOver = false): void {
     for (let index = this.#waiting.length - 1; index >= 0; index--) {
       const task = this.#waiting[index]
-      if (!task?.block.isWithin(block) || task.late) continue
+      // The end of a block inside one that is undone would never get its turn.
+      const isEndToCome = task?.late && !(isOver && task.block !== block)
+      if (!task?.block.isWithin(block) || isEndToCome) continue
       this.#waiting.splice(index, 1)
       this.#refuse(task, reason())
     }

@@ -321,7 +321,10 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     const inner = this.blocks.takeOpenHooks((block) => (block === this.root ? [] : block.hooks.take("rolled back")))
     const hooks = await rollbackOpen(this)
     this.#closed()
-    await runHooks([...(this.#dueHooks ?? []), ...hooks, ...inner, ...this.root.hooks.take("rolled back")], this)
+    // The statement that noticed the end may not have run them yet, and is not to run them again.
+    const due = this.#dueHooks ?? []
+    this.#dueHooks = undefined
+    await runHooks([...due, ...hooks, ...inner, ...this.root.hooks.take("rolled back")], this)
   }
 
   #closed(): void {
@@ -338,7 +341,8 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
     while (!this.isQuiet) {
       if (this.queue.isIdle) this.blocks.refuseByHand()
       await this.queue.run(this.root, COMMIT, async () => undefined)
-      await nextTick()
+      // What still waits here may wait for a timer or an answer: without a turn of the event loop neither would come.
+      await (this.queue.isIdle ? nextTick() : new Promise(setImmediate))
     }
   }
 
