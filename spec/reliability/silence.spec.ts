@@ -19,6 +19,10 @@ const insert: Work = async (db, ctx) => {
   return { ok: true }
 }
 
+const MANY_ROWS =
+  "WITH RECURSIVE series AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM series WHERE n < 900) " +
+  "SELECT a.n, repeat('x', 1000) AS filler FROM series a CROSS JOIN series b"
+
 describeOnEach("no packet passes any more, and nothing is closed", servers, (database) => {
   let app: NetworkApp
   const start = async (options: SessionAppOptions = {}) => {
@@ -91,6 +95,39 @@ describeOnEach("no packet passes any more, and nothing is closed", servers, (dat
     expect(tookMs).to.be.below(ANSWER_MS + 1_500)
     await expectServedAgain()
     expect(await texts()).to.not.include("unheard")
+  })
+
+  it("ends a result stream that waits for rows one second after timeoutMs at the latest", async () => {
+    await start({ sessions: { timeoutMs: TIMEOUT_MS } })
+    await warm()
+    app.work = async (db) => {
+      const rows = await db.queryRunner?.stream(MANY_ROWS)
+      let read = 0
+      for await (const _ of rows as AsyncIterable<unknown>) if (++read === 200) app.network.silence()
+      return { read }
+    }
+    const { reply, tookMs } = await app.ask("POST", "/json", 6_000)
+    expect(reply.status).to.be.within(500, 503)
+    expect(tookMs).to.be.below(TIMEOUT_MS + CLIENT_MS + ANSWER_MS + SLACK_MS)
+    await expectServedAgain()
+  })
+
+  it("ends a result stream that is left early within answerTimeoutMs, without timeoutMs", async () => {
+    await start()
+    await warm()
+    app.work = async (db) => {
+      const rows = await db.queryRunner?.stream(MANY_ROWS)
+      for await (const _ of rows as AsyncIterable<unknown>) {
+        app.network.silence()
+        break
+      }
+      throw new HttpError(418, "left")
+    }
+    const { reply, tookMs } = await app.ask("POST", "/json", 6_000)
+    expect(reply.status).to.be.within(418, 503)
+    // MariaDB's cancel is given two seconds.
+    expect(tookMs).to.be.below(2_000 + 2 * ANSWER_MS + SLACK_MS)
+    await expectServedAgain()
   })
 
   it("answers a COMMIT within answerTimeoutMs", async () => {

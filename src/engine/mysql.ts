@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream"
 import { type DataSource, type DataSourceOptions, QueryResult } from "typeorm"
 import { bareStatements } from "./bare-statements"
 import type {
@@ -27,7 +28,7 @@ import { assertVariables, refuseResolve } from "./variables"
 type Callback = (error: Error | null, result: unknown) => void
 
 interface RunningQuery {
-  stream(): NodeJS.ReadableStream
+  stream(): Readable
   once(event: "end" | "error", listener: () => void): void
 }
 
@@ -202,6 +203,7 @@ class MysqlConnection extends PooledConnection implements Connection {
     query.once("end", ended)
     query.once("error", ended)
     const stream = query.stream()
+    this.limitStream(stream)
     stream.once("close", () => {
       if (this.#isStreaming) void this.stop(false)
     })

@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream"
 import { type QueryResult, TypeORMError } from "typeorm"
 import { AcquireTimeoutError, DatabaseUnavailableError, SessionError } from "../errors"
 import type { AcquireRequest, CommitAnswer, Connection, Outcome, TransactionStatus } from "./connection"
@@ -240,6 +241,41 @@ export abstract class PooledConnection implements Connection, Due {
       return Math.min(answerTimeoutMs, timeoutMs, Math.max(LEAST_DOUBT_MS, timeoutMs / 2))
     }
     return answerTimeoutMs
+  }
+
+  /**
+   * Bounds what a result stream waits for: each batch of rows by the limit of a statement, its early end by that of an answer. A
+   * reader that takes its time has all of it. Read for this: Node 20 `Readable` (`_read`, `push`, `_destroy` of one object may be
+   * its own), pg-query-stream 4.17, mysql2 3.24 `lib/commands/query.js` (`stream`).
+   */
+  protected limitStream(stream: Readable): void {
+    const { _read: read, push, _destroy: destroy } = stream
+    const fail = (error: Error) => {
+      this.#answered()
+      stream.destroy(error)
+    }
+    const isAwaited = () => this.#waiting?.fail === fail
+    stream._read = (size) => {
+      if (!isAwaited()) this.#expect("a result stream", "statement", fail)
+      read.call(stream, size)
+    }
+    stream.push = (row: unknown, encoding?: BufferEncoding) => {
+      if (isAwaited()) this.#answered()
+      return push.call(stream, row, encoding)
+    }
+    stream._destroy = (error, callback) => {
+      let isOver = false
+      const over = (failure?: Error | null) => {
+        if (isOver) return
+        isOver = true
+        if (this.#waiting?.fail === over) this.#answered()
+        callback(failure ?? error)
+      }
+      // The driver waits for an answer of the server, which a dead connection does not give.
+      if (!this.#isAlive) return over()
+      this.#expect("the end of a result stream", "answer", over)
+      destroy.call(stream, error, over)
+    }
   }
 
   #answered(): void {

@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream"
 import { type DataSource, QueryResult } from "typeorm"
 import { bareStatements } from "./bare-statements"
 import type {
@@ -68,7 +69,7 @@ interface PostgresDriver {
   }
   obtainMasterConnection(): Promise<[PostgresClient, Release]>
   obtainSlaveConnection(): Promise<[PostgresClient, Release]>
-  loadStreamDependency(): new (text: string, parameters: readonly unknown[] | undefined) => NodeJS.ReadableStream
+  loadStreamDependency(): new (text: string, parameters: readonly unknown[] | undefined) => Readable
 }
 
 const STATUSES: Readonly<Record<string, TransactionStatus>> = { I: "none", T: "open", E: "failed" }
@@ -181,6 +182,7 @@ class PostgresConnection extends PooledConnection implements Connection {
     if (this.cancelling) await this.cancelling
     const QueryStream = this.engine.driver.loadStreamDependency()
     const stream = new QueryStream(text, parameters)
+    this.limitStream(stream)
     this.client.query(stream)
     return stream
   }
