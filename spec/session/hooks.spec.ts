@@ -331,6 +331,19 @@ describeOnEach("Session.afterCompletion()", sessionDatabases, (database) => {
     expect(events).to.deep.equal(["second committed"])
     expect(reported).to.have.length(1)
   })
+
+  it("runs once where close() comes while a raw ROLLBACK is under way", async () => {
+    for (let round = 0; round < 5; round++) {
+      const session = await fixture.maker.open()
+      await session.insert(Note, { text: "undone" })
+      follow(session, "raw")
+      const rollback = session.query("ROLLBACK").catch(() => undefined)
+      await session.close()
+      await rollback
+    }
+    expect(events).to.deep.equal(Array.from({ length: 5 }, () => "raw rolled back"))
+    expect(await fixture.texts()).to.deep.equal([])
+  })
 })
 
 describeOnEach("Session.afterCompletion() where COMMIT is not answered", servers, (database) => {
