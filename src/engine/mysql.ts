@@ -13,15 +13,9 @@ import type {
 import { describeTarget } from "./describe-target"
 import { codeOf, failureKind } from "./failure-kind"
 import { assertIsolation } from "./isolation"
+import { killQuery } from "./mysql-cancel"
 import { PlainReads } from "./plain-reads"
-import {
-  acquireFromPool,
-  CancelNotSentError,
-  lostBeforeCommit,
-  type PoolAccess,
-  PooledConnection,
-  type PoolSlots,
-} from "./pool"
+import { acquireFromPool, lostBeforeCommit, type PoolAccess, PooledConnection, type PoolSlots } from "./pool"
 import { Slots } from "./slots"
 import { assertVariables, refuseResolve } from "./variables"
 
@@ -80,14 +74,10 @@ interface MysqlDriver {
 }
 
 const DEFAULT_POOL = 10
-/** How long opening a connection and asking for a cancel over it may take. */
-const CANCEL_TIMEOUT_MS = 2_000
 /** `SERVER_STATUS_IN_TRANS` of the protocol's status flags. */
 const IN_TRANSACTION = 1
 /** Keeps the limit that the account gives the connection, while a session has one of its own. */
 const KEPT_LIMIT = "@routing_controllers_typeorm_limit"
-/** What the server says that it is running on a connection. */
-const RUNNING = "SELECT INFO AS text FROM information_schema.PROCESSLIST WHERE ID = "
 /** What commits the transaction that is open, and may open another one. */
 const COMMITS = /^(?:begin(?!\s+not\b)|start\s+transaction|commit)\b/i
 const ROLLBACK = /^rollback\b(?!\s+(?:work\s+)?to\b)/i
@@ -450,44 +440,15 @@ export class MysqlEngine implements Engine {
 
   close(): void {}
 
-  /**
-   * Over a connection of its own, to the address of that very connection, as the pool's may all be busy. A balancer may stand
-   * there and lead to another server, so that it is first asked whether it runs the statement on a connection of that number.
-   * @param text of the statement
-   * Where the connection is idle, the statement has ended meanwhile.
-   * @throws {CancelNotSentError} where the server cannot be reached in 2 s, or is another one
-   * @throws what else goes wrong: whether it is stopped is then not known
-   */
-  async cancel({ config, stream }: MysqlClient, threadId: number, text: string): Promise<void> {
+  cancel({ config, stream }: MysqlClient, threadId: number, text: string): Promise<void> {
     const { host, port, socketPath, user: username, password, database, ssl } = config
-    // A certificate is made out to the name.
+    // The address of that very connection; but a certificate is made out to the name.
     const address = ssl ? { host, port } : { host: stream.remoteAddress ?? host, port: stream.remotePort ?? port }
-    const canceller = this.#driver.mysql.createConnection({
+    const options = {
       ...this.#driver.createConnectionOptions(this.dataSource.options, { ...address, username, password, database }),
       ...(socketPath && { socketPath }),
-    })
-    canceller.on("error", () => undefined)
-    const ask = (question: string) =>
-      new Promise<unknown>((resolve, reject) => {
-        canceller.query(question, undefined, (error, result) => (error ? reject(error) : resolve(result)))
-      })
-    const timer = setTimeout(() => canceller.stream.destroy(), CANCEL_TIMEOUT_MS)
-    try {
-      const rows = await ask(`${RUNNING}${threadId}`).catch((error: unknown) => {
-        throw new CancelNotSentError(`The server could not be asked: ${String(error)}`)
-      })
-      const [row] = rows as { text: string | null }[]
-      if (row?.text === null) return
-      if (row?.text.trim() !== text.trim()) {
-        throw new CancelNotSentError("The address of the connection leads to a server that does not run its statement.")
-      }
-      await ask(`KILL QUERY ${threadId}`)
-    } catch (error) {
-      if (codeOf(error) !== "ER_NO_SUCH_THREAD") throw error
-    } finally {
-      clearTimeout(timer)
-      canceller.destroy()
     }
+    return killQuery(this.#driver.mysql.createConnection(options), threadId, text)
   }
 }
 
