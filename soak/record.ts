@@ -1,4 +1,4 @@
-import { TOTAL, type TransferOrder } from "./bank"
+import { NO_TRANSFER, TOTAL, type TransferOrder } from "./bank"
 import type { Answer } from "./http-client"
 import type { PlannedRequest, RequestKind } from "./plan"
 
@@ -84,8 +84,9 @@ export class RunRecord {
     const { status, text, hasRetryAfter } = answer
     if (status === BUSY && !hasRetryAfter) this.complain(`${what}: 503 without Retry-After`)
     if (status >= 400 && TELLS.test(text)) this.complain(`${what}: ${status} tells of the database: ${text}`)
-    if (status === 500 && order !== undefined && !EXPECTED[kind].includes(500)) {
-      this.unexplained.push(order.id)
+    // The COMMIT of a read that is raw SQL is awaited, too.
+    if (status === 500 && !EXPECTED[kind].includes(500)) {
+      this.unexplained.push(order?.id ?? NO_TRANSFER)
       return
     }
     const isExpected = status === BUSY || EXPECTED[kind].includes(status) || (isAskedAgain && status === 409)
