@@ -113,7 +113,7 @@ export class Execution {
         const session = this.#variable(step.via, place)
         const record: StatementRecord = {
           step,
-          owners: this.#ownership.of(session, place.block),
+          owners: this.#ownersOf(session, place),
           calledAt: this.trace.now(),
           settledAt: Infinity,
         }
@@ -122,7 +122,7 @@ export class Execution {
       }
       case "end": {
         const session = this.#variable(step.via, place)
-        return this.#end(session, step, step.verb, this.#ownership.of(session, place.block))
+        return this.#end(session, step, step.verb, this.#ownersOf(session, place))
       }
       case "hook":
         return this.#register(step, place)
@@ -171,7 +171,7 @@ export class Execution {
   async #block(step: BlockStep, place: Place): Promise<void> {
     const { trace } = this
     const session = this.#variable(step.via, place)
-    const block = new BlockRecord(step.id, "block", this.#ownership.of(session, place.block), trace.now())
+    const block = new BlockRecord(step.id, "block", this.#ownersOf(session, place), trace.now())
     trace.blocks.push(block)
     let inner: Session | undefined
     try {
@@ -204,7 +204,7 @@ export class Execution {
     const { trace } = this
     const session = this.#variable(step.via, place)
     const runner = session.queryRunner as QueryRunner
-    const block = new BlockRecord(step.id, "by hand", this.#ownership.of(session, place.block), trace.now())
+    const block = new BlockRecord(step.id, "by hand", this.#ownersOf(session, place), trace.now())
     trace.blocks.push(block)
     this.#ownership.beginByHand(session, block)
     if (this.#ownership.enterByHand(session, block, place.byHand)) trace.isEntangled = true
@@ -295,9 +295,14 @@ export class Execution {
     return record
   }
 
+  #ownersOf(session: Session, place: Place): readonly BlockRecord[] {
+    if (this.#ownership.isBesideByHand(place.byHand)) this.trace.isEntangled = true
+    return this.#ownership.of(session, place.block)
+  }
+
   #register(step: HookStep, place: Place): void {
     const session = this.#variable(step.via, place)
-    const owners = this.#ownership.of(session, place.block)
+    const owners = this.#ownersOf(session, place)
     const calls: unknown[] = []
     const note = (outcome?: unknown) => {
       calls.push(outcome)

@@ -58,9 +58,17 @@ export class Ownership {
 
   /** @param around the blocks by hand that the code is in which begins it @returns whether another one is open beside it */
   enterByHand(session: Session, block: BlockRecord, around: readonly BlockRecord[]): boolean {
-    const isBeside = [...this.#running].some(([other, its]) => its === session && !around.includes(other))
+    const isBeside = this.isBesideByHand(around) || this.#pending.size > 0
     this.#running.set(block, session)
     return isBeside
+  }
+
+  /**
+   * @param around the blocks by hand that the calling code is in
+   * @returns whether another one is open: nothing tells whether what is called belongs to it or to the block around both
+   */
+  isBesideByHand(around: readonly BlockRecord[]): boolean {
+    return [...this.#running.keys()].some((other) => !around.includes(other))
   }
 
   /** @returns whether one that was begun in it is open still: an end meant for this one is that of the other */
