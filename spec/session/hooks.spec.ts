@@ -373,4 +373,18 @@ describeOnEach("Session.afterCompletion() where COMMIT is not answered", servers
     await expect(run).to.be.rejectedWith(CommitOutcomeUnknownError)
     expect(events).to.deep.equal(["unknown", "block unknown"])
   })
+
+  it("hears unknown where a statement that commits by itself is not answered, and its error was caught", async () => {
+    const events: string[] = []
+    app.network.on(/^(COMMIT|TRUNCATE)/, "cut answer")
+    const text = database.kind === "mysql" ? "TRUNCATE TABLE counter" : "COMMIT"
+    const run = app.maker.run(async (session) => {
+      session.afterRollback(() => events.push("afterRollback"))
+      session.afterCompletion((outcome) => events.push(outcome))
+      await session.insert(Note, { text: "kept" })
+      await expect(session.query(text)).to.be.rejectedWith(CommitOutcomeUnknownError)
+    })
+    await expect(run).to.be.rejectedWith(CommitOutcomeUnknownError)
+    expect(events).to.deep.equal(["unknown"])
+  })
 })

@@ -98,6 +98,9 @@ export interface Connection {
   /** Learns `status` anew, where the driver's client was used beside this. Never rejects. */
   askStatus(): Promise<void>
 
+  /** Whether the statement may commit the transaction by itself, so that its loss leaves open what is kept. */
+  mayCommit(text: string): boolean
+
   /** What became of a transaction that ended without `commit()` or `rollback()`, where an answer since the last call tells of one. */
   takeEnd(): Outcome | undefined
 

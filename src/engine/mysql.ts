@@ -88,6 +88,8 @@ const RUNS_OTHERS = /^(?:call|execute|begin\s+not|do|select|with|set|if|case|for
 /** What does not commit the transaction that it is part of; after the failure of one the server has rolled it back. */
 const PART_OF_TRANSACTION = /^(?:\(*\s*select|insert|update|delete|replace|with|do|set|values|load)\b/i
 
+const SAVEPOINT_OR_ROLLBACK = /^(?:savepoint|release|rollback)\b/i
+
 class MysqlConnection extends PooledConnection implements Connection {
   /** the last status flags that came, as far as they tell of a transaction; rows come without any, and end none */
   #isOpen = false
@@ -144,6 +146,13 @@ class MysqlConnection extends PooledConnection implements Connection {
       if (statement.startsWith(`SET ${KEPT_LIMIT}`)) this.#limitVariable = limitVariableOf(statement)
     }
     this.isPrefixDone = true
+  }
+
+  /** DDL does, and what nobody here knows. */
+  mayCommit(text: string): boolean {
+    return !bareStatements(text, "mysql").every(
+      (one) => PART_OF_TRANSACTION.test(one) || SAVEPOINT_OR_ROLLBACK.test(one),
+    )
   }
 
   /** `DO 0` does nothing and is answered with the status. */

@@ -334,6 +334,7 @@ export abstract class PooledConnection implements Connection, Due {
     return isPlainSelect(text)
   }
 
+  abstract mayCommit(text: string): boolean
   abstract askStatus(): Promise<void>
   abstract isPlainRead(text: string, parameters: readonly unknown[] | undefined): boolean
   abstract commit(): Promise<CommitAnswer>

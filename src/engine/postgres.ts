@@ -152,6 +152,12 @@ class PostgresConnection extends PooledConnection implements Connection {
     this.isPrefixDone = true
   }
 
+  mayCommit(text: string): boolean {
+    return bareStatements(text, "postgres").some((statement) =>
+      /^(?:commit|end|prepare\s+transaction|call|do)\b/i.test(statement),
+    )
+  }
+
   /** pg hears the status with every answer. */
   async askStatus(): Promise<void> {}
 

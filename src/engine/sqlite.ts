@@ -107,6 +107,10 @@ class SqliteConnection implements Connection {
     return this.isPlainRead(text)
   }
 
+  mayCommit(): boolean {
+    return false
+  }
+
   async askStatus(): Promise<void> {}
 
   isPlainRead(text: string): boolean {

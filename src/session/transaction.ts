@@ -264,7 +264,7 @@ export class Transaction implements RecordedTransaction {
    */
   async commit(): Promise<void> {
     if (this.isAborted) {
-      const error = this.abortedError("commit()")
+      const error = this.outcome === "unknown" ? outcomeUnknown(this.#failure?.error) : this.abortedError("commit()")
       if (!this.#isLost) this.record.failed(this, error)
       await this.#undo()
       throw error
@@ -464,14 +464,17 @@ export class Transaction implements RecordedTransaction {
 
   /** Marks the transaction as aborted, and lets go of a connection that is lost, or on which it has ended. */
   #fail(text: string, parameters: readonly unknown[] | undefined, error: unknown): Error {
-    const failure = statementError(text, parameters, error)
+    const isLost = this.#connection?.isAlive === false
+    // The server may have come to the end of it before its answer was lost.
+    const isUnknown = isLost && this.#connection?.hasBegun === true && this.#connection.mayCommit(text)
+    const failure = isUnknown ? outcomeUnknown(error) : statementError(text, parameters, error)
     this.#failure ??= { error: failure }
     const connection = this.#connection
     if (connection === undefined) return failure
     if (connection.isAlive) this.#noticeEnd(connection)
     else {
       this.#isLost = true
-      this.outcome = "rolled back"
+      this.outcome = isUnknown ? "unknown" : "rolled back"
       this.record.failed(this, error)
       this.#release()
     }

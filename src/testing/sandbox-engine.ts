@@ -257,6 +257,10 @@ class SandboxConnection implements Connection {
     return this.connection.looksLikeRead(text)
   }
 
+  mayCommit(text: string): boolean {
+    return this.connection.mayCommit(text)
+  }
+
   askStatus(): Promise<void> {
     return this.connection.askStatus()
   }
