@@ -87,8 +87,7 @@ export function prefixedQuery(base: DriverQueryConstructor): PrefixedQueryConstr
 
     override prepare(connection: WireConnection): void {
       if (connection.stream.writable) {
-        for (const text of this.#prefix) connection.stream.write(messagesOf(text, connection))
-        connection.stream.write(FLUSH)
+        connection.stream.write(messagesOf(this.#prefix, connection))
       }
       super.prepare(connection)
     }
@@ -120,18 +119,21 @@ const FLUSH = Buffer.from([0x48, 0, 0, 0, 4])
 const CACHE_LIMIT = 100
 const messages = new Map<string, Buffer>()
 
-/** The messages that run a statement without parameters; hardly more than one text is ever sent, so they are made once. */
-function messagesOf(text: string, connection: WireConnection): Buffer {
-  const known = messages.get(text)
+/** The messages that run statements without parameters; hardly more than one prefix is ever sent, so they are made once. */
+function messagesOf(prefix: readonly string[], connection: WireConnection): Buffer {
+  const key = prefix.join("\0")
+  const known = messages.get(key)
   if (known) return known
   const written: Buffer[] = []
   const recorder = Object.create(connection, {
     stream: { value: { writable: true, write: (bytes: Buffer) => written.push(bytes) } },
   }) as WireConnection
-  recorder.parse({ text })
-  recorder.bind({})
-  recorder.execute({})
-  const bytes = Buffer.concat(written)
-  if (messages.size < CACHE_LIMIT) messages.set(text, bytes)
+  for (const text of prefix) {
+    recorder.parse({ text })
+    recorder.bind({})
+    recorder.execute({})
+  }
+  const bytes = Buffer.concat([...written, FLUSH])
+  if (messages.size < CACHE_LIMIT) messages.set(key, bytes)
   return bytes
 }

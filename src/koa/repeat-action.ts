@@ -2,7 +2,7 @@ import type { Context } from "koa"
 import type { Action } from "routing-controllers"
 import type { RequestScope } from "../request/request-scope"
 import { AttemptAmbience, areAttemptsKept, runInAmbience } from "../session/ambient"
-import { settingsOf, takeAnswerBack, tryScope } from "./request-context"
+import { takeAnswerBack, tryScope } from "./request-context"
 
 export type ExecuteAction = (action: Action) => unknown
 
@@ -56,8 +56,7 @@ export function repeatable(execute: ExecuteAction): ExecuteAction {
   return function runAction(action: Action): unknown {
     const earlier = tryScope(action.context)
     if (earlier?.hasWritten) attemptsOf(earlier).followsWrites = true
-    const isKept = areAttemptsKept || settingsOf(action.context)?.ambient === true
-    const executeOnce = isKept ? inAttempt(execute) : execute
+    const executeOnce = areAttemptsKept ? inAttempt(execute) : execute
     const outcome = executeOnce(action)
     if (!(outcome instanceof Promise)) return outcome
     return outcome.catch((error: unknown) => repeat(executeOnce, action, error))

@@ -1,7 +1,7 @@
 import type { Context, Middleware, Next } from "koa"
 import { addKnownMaker, arePrepared, prepareMakers } from "../request/known-makers"
 import { type RequestSessionOptions, SessionRequest } from "../request/session-request"
-import { type Ambience, keepAmbience, runInAmbience } from "../session/ambient"
+import { type Ambience, Attempt, keepAmbience, runInAmbience } from "../session/ambient"
 import type { SessionOptions } from "../session/options"
 import type { Session } from "../session/session"
 import { SessionMaker } from "../session/session-maker"
@@ -71,7 +71,16 @@ function runAmbient(ctx: Context, next: Next): Promise<void> {
 }
 
 class RequestAmbience implements Ambience {
-  constructor(private readonly ctx: Context) {}
+  /** that of the whole request, where tries are not told apart */
+  readonly attempt: Attempt
+
+  constructor(private readonly ctx: Context) {
+    this.attempt = new Attempt(ctx)
+  }
+
+  workCommitted(): void {
+    this.attempt.hasCommitted = true
+  }
 
   sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> {
     return scopeOf(this.ctx, "currentSession()", whenRequestEnds).sessionOf(maker, options)

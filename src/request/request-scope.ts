@@ -232,7 +232,7 @@ export class RequestScope {
     const attempt = this.#currentAttempt()
     const hasCommitted = attempt?.hasCommitted || this.#entries.some(({ unit }) => unit?.hasCommitted)
     // Of a try that was not kept it is not known what else it has committed, nor which code goes on belonging to it.
-    if (this.#attempts >= allowed || this.#isAbandoned || hasCommitted || attempt === undefined) return false
+    if (this.#attempts >= allowed || this.#isAbandoned || hasCommitted || !attempt?.isOne) return false
     this.#attempts++
     attempt.hasEnded = true
     this.#attempt = undefined

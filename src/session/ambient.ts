@@ -14,8 +14,14 @@ export class Attempt {
   /** whether a session that it opened beside those of its request has committed something: it must not be made again */
   hasCommitted = false
 
-  /** @param request whose action it is a try of */
-  constructor(readonly request?: object) {}
+  /**
+   * @param request whose action it is a try of
+   * @param isOne whether it is one try of the action, and not all that the request does
+   */
+  constructor(
+    readonly request: object,
+    readonly isOne = false,
+  ) {}
 }
 
 /** Whether any action may be tried again, so that it has to be known which try code belongs to. */
@@ -80,7 +86,7 @@ export class AttemptAmbience implements Ambience {
   readonly #outer = currentAmbience()
 
   constructor(request: object) {
-    this.attempt = new Attempt(request)
+    this.attempt = new Attempt(request, true)
   }
 
   sessionOf(maker: SessionOpener, options?: SessionOptions): Session | Promise<Session> | undefined {

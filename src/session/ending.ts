@@ -40,6 +40,8 @@ export async function rollbackOpen(holder: TransactionHolder): Promise<readonly 
   const { root, transaction } = holder
   if (transaction === undefined) return NO_HOOKS
   await transaction.rollback()
+  // DDL has committed it before, or was under way when the connection was lost.
+  if (transaction.outcome !== "rolled back") holder.hasCommitted = true
   holder.forgetTransaction(transaction)
   return endHooks(root, transaction)
 }

@@ -167,10 +167,8 @@ export class UnitOfWork implements ConnectionOwner, BlockHost, Linked, Refuser, 
   ): Promise<unknown> {
     const innermost = this.blocks.innermost(block)
     if (innermost instanceof Error) throw innermost
-    const execute = async () => {
-      if (this.transaction?.isDoubted) await this.transaction.notice()
-      return this.#opened().execute(text, parameters, levels(innermost), isStructured)
-    }
+    const send = () => this.#opened().execute(text, parameters, levels(innermost), isStructured)
+    const execute = () => (this.transaction?.isDoubted ? this.transaction.notice().then(send) : send())
     try {
       if (!this.queue.tryEnter(innermost, text)) {
         const late = await this.queue.run(innermost, text, execute)
