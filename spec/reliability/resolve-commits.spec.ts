@@ -108,8 +108,9 @@ describeOnEach("resolveCommits: true, and the answer to COMMIT is lost", postgre
 
   it("asks until the server knows, where the COMMIT is in progress still", async () => {
     await start(insert)
-    for (const sql of slowCommit(0.5).split("\n").filter(Boolean)) await directly(app, sql.replace(/;$/, ""))
-    app.network.on(COMMIT, { cutAfterMs: 150 })
+    // It goes on for 200 ms after the cut, half of what the session asks for.
+    for (const sql of slowCommit(0.3).split("\n").filter(Boolean)) await directly(app, sql.replace(/;$/, ""))
+    app.network.on(COMMIT, { cutAfterMs: 100 })
     await expectCommitted()
   })
 

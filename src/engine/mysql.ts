@@ -86,7 +86,8 @@ const NAMES_AN_END = /\b(?:begin|start|commit|rollback)\b/i
 /** What runs other statements, of which nobody here knows what they do. */
 const RUNS_OTHERS = /^(?:call|execute|begin\s+not|do|select|with|set|if|case|for|loop|while|repeat|\/\*)/i
 /** What does not commit the transaction that it is part of; after the failure of one the server has rolled it back. */
-const PART_OF_TRANSACTION = /^(?:\(*\s*select|insert|update|delete|replace|with|do|set|values|load)\b/i
+const PART_OF_TRANSACTION =
+  /^(?:\(*\s*select|insert|update|delete|replace|with|do|set|values|load|kill|show|explain|desc|describe|use)\b/i
 
 const SAVEPOINT_OR_ROLLBACK = /^(?:savepoint|release|rollback)\b/i
 
